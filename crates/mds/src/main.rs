@@ -1,0 +1,2 @@
+//! The `mds` command.
+fn main() {}
