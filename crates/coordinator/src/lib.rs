@@ -1,1 +1,3 @@
-//! .
+//! The write path: queue, workers, retries, circuit breaker and dead letters.
+
+pub mod dead_letter;

@@ -1,0 +1,3 @@
+//! The tests of the write path against the real thing.
+
+mod dead_letter;
