@@ -1,0 +1,497 @@
+//! The table itself: one row a setting.
+//!
+//! Invariants, checked by tests: names, environment names and keys are unique; the environment
+//! name is `MDS_` and the name in capitals; every default is a value that its own type accepts.
+
+use std::fmt;
+
+/// One setting, as the table describes it.
+#[derive(Debug)]
+pub struct Setting {
+    /// The name in messages and in `config show`, such as `coordinator_capacity`.
+    pub name: &'static str,
+    /// The key in `mds.toml`, such as `coordinator.capacity`.
+    pub key: &'static str,
+    /// The environment name, read in any case.
+    pub env: &'static str,
+    /// A second environment name with the same meaning.
+    pub env_alias: Option<&'static str>,
+    /// The command-line flag that overrides everything else.
+    pub flag: Option<&'static str>,
+    /// What it holds and which values are allowed.
+    pub ty: SettingType,
+    /// What holds where nothing is set.
+    pub default: SettingDefault,
+    /// The unit of a number; empty where there is none.
+    pub unit: &'static str,
+    /// What it is, in one paragraph.
+    pub doc: &'static str,
+    /// What a greater or smaller value does.
+    pub effect: &'static str,
+    /// Where it belongs in the reference.
+    pub group: SettingGroup,
+}
+
+/// What a setting holds and which values are allowed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SettingType {
+    /// A whole number, bounds included.
+    Int {
+        /// The smallest value.
+        min: u64,
+        /// The greatest value.
+        max: u64,
+    },
+    /// A finite number, bounds included.
+    Float {
+        /// The smallest value.
+        min: f64,
+        /// The greatest value.
+        max: f64,
+    },
+    /// True or false.
+    Bool,
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+    /// A UUID.
+    Tenant,
+    /// `HOST:PORT` to listen on.
+    Address,
+    /// A URL of one of these schemes.
+    Url(&'static [&'static str]),
+    /// Where records wait: `memory` or `disk:DIR`.
+    Queue,
+    /// The path of a file.
+    Path,
+}
+
+impl SettingType {
+    /// The name of the type in the reference.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Int { .. } => "int",
+            Self::Float { .. } => "float",
+            Self::Bool => "bool",
+            Self::Choice(_) => "choice",
+            Self::Tenant => "uuid",
+            Self::Address => "address",
+            Self::Url(_) => "url",
+            Self::Queue => "queue",
+            Self::Path => "path",
+        }
+    }
+}
+
+impl fmt::Display for SettingType {
+    /// What is allowed, as it stands in an error after "use".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int { min, max } => write!(f, "a whole number from {min} to {max}"),
+            Self::Float { min, max } => write!(f, "a number from {min} to {max}"),
+            Self::Bool => f.write_str("true or false (or 1/0, yes/no, on/off, t/f, y/n)"),
+            Self::Choice(words) => write!(f, "one of {}", words.join(", ")),
+            Self::Tenant => f.write_str("a UUID, such as 6ba7b810-9dad-11d1-80b4-00c04fd430c8"),
+            Self::Address => f.write_str("ADDRESS:PORT, such as 127.0.0.1:8000"),
+            Self::Url(schemes) => {
+                for (i, scheme) in schemes.iter().enumerate() {
+                    let separator = if i == 0 { "" } else { " or " };
+                    let rest = if *scheme == "sqlite" {
+                        ":PATH"
+                    } else {
+                        "://HOST/..."
+                    };
+                    write!(f, "{separator}{scheme}{rest}")?;
+                }
+                Ok(())
+            }
+            Self::Queue => f.write_str("memory"),
+            Self::Path => f.write_str("the path of a file"),
+        }
+    }
+}
+
+/// What holds where nothing is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettingDefault {
+    /// This value, written as a person would.
+    Value(&'static str),
+    /// A value that follows from other settings; the text says how.
+    Derived(&'static str),
+    /// No value; the text says what happens then.
+    Absent(&'static str),
+}
+
+/// Where a setting belongs in the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SettingGroup {
+    /// Where data is kept and whose it is.
+    Store,
+    /// Queue, workers and batches.
+    Coordinator,
+    /// How a failed write is repeated.
+    Retry,
+    /// When writing pauses.
+    CircuitBreaker,
+    /// Letters that were given up.
+    DeadLetters,
+    /// What can be observed.
+    Metrics,
+    /// Telling producers about pressure.
+    Feedback,
+}
+
+impl SettingGroup {
+    /// All groups, in the order of the reference.
+    pub const ALL: [Self; 7] = [
+        Self::Store,
+        Self::Coordinator,
+        Self::Retry,
+        Self::CircuitBreaker,
+        Self::DeadLetters,
+        Self::Metrics,
+        Self::Feedback,
+    ];
+
+    /// The heading of the group.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Store => "Store",
+            Self::Coordinator => "Write coordinator",
+            Self::Retry => "Retry",
+            Self::CircuitBreaker => "Circuit breaker",
+            Self::DeadLetters => "Dead letters",
+            Self::Metrics => "Metrics and listening",
+            Self::Feedback => "Backpressure feedback",
+        }
+    }
+}
+
+/// The setting called `name`.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    TABLE.iter().copied().find(|s| s.name == name)
+}
+
+/// A row without the fields that most rows leave empty.
+const fn row(
+    group: SettingGroup,
+    names: [&'static str; 3],
+    ty: SettingType,
+    default: SettingDefault,
+    unit: &'static str,
+    [doc, effect]: [&'static str; 2],
+) -> Setting {
+    let [name, key, env] = names;
+    Setting {
+        name,
+        key,
+        env,
+        env_alias: None,
+        flag: None,
+        ty,
+        default,
+        unit,
+        doc,
+        effect,
+        group,
+    }
+}
+
+const fn with_flag(mut setting: Setting, flag: &'static str) -> Setting {
+    setting.flag = Some(flag);
+    setting
+}
+
+const fn with_alias(mut setting: Setting, alias: &'static str) -> Setting {
+    setting.env_alias = Some(alias);
+    setting
+}
+
+macro_rules! table {
+    ($($id:ident = $row:expr;)+) => {
+        $(pub(super) static $id: Setting = $row;)+
+
+        /// Every setting, in the order of the reference.
+        pub static TABLE: &[&Setting] = &[$(&$id),+];
+    };
+}
+
+use SettingDefault::{Absent, Derived, Value};
+use SettingGroup as G;
+use SettingType as T;
+
+/// The longest span that a setting in seconds takes: one day.
+const DAY_SECONDS: f64 = 86_400.0;
+/// One hour in milliseconds, the longest backoff.
+const HOUR_MS: u64 = 3_600_000;
+/// One TiB, far above the memory of any machine that a queue is held in.
+const MAX_QUEUE_BYTES: u64 = 1 << 40;
+
+table! {
+    STORE = with_alias(with_flag(row(
+        G::Store,
+        ["store", "store", "MDS_STORE"],
+        T::Url(&["sqlite", "postgres", "postgresql"]),
+        Value("sqlite:market.db"),
+        "",
+        ["Where market data is kept: a SQLite database in a file.",
+         "A relative path is taken from the working directory. PostgreSQL is not in this build: opening such a store is an error."],
+    ), "--store"), "MDS_DSN");
+    TENANT_ID = with_flag(row(
+        G::Store,
+        ["tenant_id", "tenant_id", "MDS_TENANT_ID"],
+        T::Tenant,
+        Value("00000000-0000-0000-0000-000000000001"),
+        "",
+        ["Whose records are written and read where a record or a command names no tenant.",
+         "Records of different tenants never replace one another."],
+    ), "--tenant");
+
+    COORDINATOR_CAPACITY = row(
+        G::Coordinator,
+        ["coordinator_capacity", "coordinator.capacity", "MDS_COORDINATOR_CAPACITY"],
+        T::Int { min: 1, max: 100_000_000 },
+        Value("10000"),
+        "records",
+        ["How many records wait in memory before the overflow strategy applies.",
+         "More rides out longer pauses of the store and takes more memory; coordinator_max_bytes bounds that memory."],
+    );
+    COORDINATOR_MAX_BYTES = row(
+        G::Coordinator,
+        ["coordinator_max_bytes", "coordinator.max_bytes", "MDS_COORDINATOR_MAX_BYTES"],
+        T::Int { min: 1_024, max: MAX_QUEUE_BYTES },
+        Value("67108864"),
+        "bytes",
+        ["How many bytes of records wait in memory; whichever of this and coordinator_capacity is reached first counts.",
+         "A single record that is larger is refused."],
+    );
+    COORDINATOR_WORKERS = with_flag(row(
+        G::Coordinator,
+        ["coordinator_workers", "coordinator.workers", "MDS_COORDINATOR_WORKERS"],
+        T::Int { min: 1, max: 1_024 },
+        Value("4"),
+        "workers",
+        ["How many workers take batches out of the queue and write them.",
+         "An embedded store has one writer, so that more workers only overlap the preparation of batches."],
+    ), "--workers");
+    COORDINATOR_WORKERS_MAX = row(
+        G::Coordinator,
+        ["coordinator_workers_max", "coordinator.workers_max", "MDS_COORDINATOR_WORKERS_MAX"],
+        T::Int { min: 1, max: 1_024 },
+        Derived("coordinator_workers"),
+        "workers",
+        ["How far the pool of workers may grow while the queue grows and added workers still raise throughput.",
+         "The default, the same as coordinator_workers, keeps the pool as it is."],
+    );
+    COORDINATOR_BATCH_SIZE = row(
+        G::Coordinator,
+        ["coordinator_batch_size", "coordinator.batch_size", "MDS_COORDINATOR_BATCH_SIZE"],
+        T::Int { min: 1, max: 1_000_000 },
+        Value("500"),
+        "records",
+        ["How many records a worker writes at once; it writes when it has this many or when coordinator_flush_interval is over.",
+         "Larger batches cost fewer commits; a batch that fails is repeated as a whole."],
+    );
+    COORDINATOR_FLUSH_INTERVAL = row(
+        G::Coordinator,
+        ["coordinator_flush_interval", "coordinator.flush_interval", "MDS_COORDINATOR_FLUSH_INTERVAL"],
+        T::Float { min: 0.0, max: 3_600.0 },
+        Value("0.25"),
+        "seconds",
+        ["How long the oldest record of an unfilled batch waits for company.",
+         "0 writes whatever is there as soon as a worker is free: lowest delay, smallest batches."],
+    );
+    COORDINATOR_HIGH_WATERMARK = row(
+        G::Coordinator,
+        ["coordinator_high_watermark", "coordinator.high_watermark", "MDS_COORDINATOR_HIGH_WATERMARK"],
+        T::Int { min: 1, max: 100_000_000 },
+        Derived("0.8 x coordinator_capacity"),
+        "records",
+        ["At this many queued records the backpressure level becomes hard.",
+         "Lower tells producers earlier to slow down."],
+    );
+    COORDINATOR_LOW_WATERMARK = row(
+        G::Coordinator,
+        ["coordinator_low_watermark", "coordinator.low_watermark", "MDS_COORDINATOR_LOW_WATERMARK"],
+        T::Int { min: 0, max: 100_000_000 },
+        Derived("0.5 x coordinator_capacity, and below coordinator_high_watermark"),
+        "records",
+        ["At or below this many queued records the level goes back to ok.",
+         "The further below coordinator_high_watermark, the less often the level changes."],
+    );
+    COORDINATOR_OVERFLOW_STRATEGY = row(
+        G::Coordinator,
+        ["coordinator_overflow_strategy", "coordinator.overflow_strategy", "MDS_COORDINATOR_OVERFLOW_STRATEGY"],
+        T::Choice(&["block", "drop_oldest", "error"]),
+        Value("block"),
+        "",
+        ["What a full queue does with one more record: block makes the producer wait, drop_oldest gives up the oldest queued record, error refuses the new one.",
+         "Only block loses nothing without help from the producer; what drop_oldest gives up becomes a dead letter."],
+    );
+    WRITE_TIMEOUT_SEC = row(
+        G::Coordinator,
+        ["write_timeout_sec", "write_timeout_sec", "MDS_WRITE_TIMEOUT_SEC"],
+        T::Float { min: 0.1, max: DAY_SECONDS },
+        Value("30"),
+        "seconds",
+        ["How long one attempt to write a batch may take before it counts as failed with an unknown outcome.",
+         "Too short for a slow store repeats work that was about to succeed; repeating is harmless, but costs time."],
+    );
+    QUEUE = with_flag(row(
+        G::Coordinator,
+        ["queue", "queue", "MDS_QUEUE"],
+        T::Queue,
+        Value("memory"),
+        "",
+        ["Where records wait before they are written.",
+         "memory: what is queued is lost when the process is killed; files can be ingested again without harm."],
+    ), "--queue");
+
+    RETRY_MAX_ATTEMPTS = row(
+        G::Retry,
+        ["retry_max_attempts", "retry.max_attempts", "MDS_RETRY_MAX_ATTEMPTS"],
+        T::Int { min: 1, max: 1_000 },
+        Value("5"),
+        "attempts",
+        ["How often a batch is tried before it is taken apart to find the records that fail alone.",
+         "An unreachable store uses up no attempts: records wait for it."],
+    );
+    RETRY_INITIAL_BACKOFF_MS = row(
+        G::Retry,
+        ["retry_initial_backoff_ms", "retry.initial_backoff_ms", "MDS_RETRY_INITIAL_BACKOFF_MS"],
+        T::Int { min: 0, max: HOUR_MS },
+        Value("50"),
+        "milliseconds",
+        ["How long to wait after the first failed attempt.",
+         "0 retries at once, which helps against a deadlock and hurts an overloaded store."],
+    );
+    RETRY_MAX_BACKOFF_MS = row(
+        G::Retry,
+        ["retry_max_backoff_ms", "retry.max_backoff_ms", "MDS_RETRY_MAX_BACKOFF_MS"],
+        T::Int { min: 0, max: HOUR_MS },
+        Value("2000"),
+        "milliseconds",
+        ["The longest wait between two attempts.",
+         "Longer is gentler on a store in trouble and slower to notice that it is well again."],
+    );
+    RETRY_BACKOFF_MULTIPLIER = row(
+        G::Retry,
+        ["retry_backoff_multiplier", "retry.backoff_multiplier", "MDS_RETRY_BACKOFF_MULTIPLIER"],
+        T::Float { min: 1.0, max: 100.0 },
+        Value("2.0"),
+        "",
+        ["By how much the wait grows from one attempt to the next.",
+         "1 keeps the wait at retry_initial_backoff_ms."],
+    );
+    RETRY_JITTER = row(
+        G::Retry,
+        ["retry_jitter", "retry.jitter", "MDS_RETRY_JITTER"],
+        T::Bool,
+        Value("true"),
+        "",
+        ["Whether a wait is shortened at random to between 50 and 100 % of its length.",
+         "Keeps workers that failed together from coming back together."],
+    );
+
+    CB_FAILURE_THRESHOLD = row(
+        G::CircuitBreaker,
+        ["cb_failure_threshold", "cb.failure_threshold", "MDS_CB_FAILURE_THRESHOLD"],
+        T::Int { min: 1, max: 1_000_000 },
+        Value("5"),
+        "failures",
+        ["How many failures in a row open the circuit, after which nothing is written but a probe.",
+         "Lower spares a store in trouble earlier; records wait meanwhile and none is lost."],
+    );
+    CB_HALF_OPEN_AFTER_SEC = row(
+        G::CircuitBreaker,
+        ["cb_half_open_after_sec", "cb.half_open_after_sec", "MDS_CB_HALF_OPEN_AFTER_SEC"],
+        T::Float { min: 0.001, max: DAY_SECONDS },
+        Value("60.0"),
+        "seconds",
+        ["How long an open circuit stays open at most before one batch is tried.",
+         "A store that offers a cheap check is asked sooner and more often than that."],
+    );
+
+    DLQ_PATH = with_flag(row(
+        G::DeadLetters,
+        ["dlq_path", "dlq_path", "MDS_DLQ_PATH"],
+        T::Path,
+        Absent(".dlq/KIND.ndjson in the working directory"),
+        "",
+        ["The file that records go to which the store refuses, together with the reason.",
+         "One object a line, readable by people and by `mds dlq`."],
+    ), "--dlq");
+
+    METRICS_QUEUE_POLL_SEC = row(
+        G::Metrics,
+        ["metrics_queue_poll_sec", "metrics.queue_poll_sec", "MDS_METRICS_QUEUE_POLL_SEC"],
+        T::Float { min: 0.001, max: 3_600.0 },
+        Value("0.25"),
+        "seconds",
+        ["How stale a gauge of the queue may be when it is read.",
+         "Counters are always exact."],
+    );
+    LISTEN = with_flag(row(
+        G::Metrics,
+        ["listen", "listen", "MDS_LISTEN"],
+        T::Address,
+        Absent("nothing is served"),
+        "",
+        ["The address that metrics are served on, as text for Prometheus, under /metrics.",
+         "127.0.0.1:8000 is reachable from this machine only, :8000 on every interface."],
+    ), "--metrics");
+
+    FB_ENABLE_FEEDBACK = row(
+        G::Feedback,
+        ["fb_enable_feedback", "fb.enable_feedback", "MDS_FB_ENABLE_FEEDBACK"],
+        T::Bool,
+        Value("true"),
+        "",
+        ["Whether crossings of the watermarks are published to subscribers.",
+         "Switched off, producers learn of pressure only by waiting."],
+    );
+    FB_ENABLE_HTTP_BROADCAST = row(
+        G::Feedback,
+        ["fb_enable_http_broadcast", "fb.enable_http_broadcast", "MDS_FB_ENABLE_HTTP_BROADCAST"],
+        T::Bool,
+        Value("false"),
+        "",
+        ["Whether feedback events are also sent to fb_http_endpoint.",
+         "Needs fb_http_endpoint."],
+    );
+    FB_HTTP_ENDPOINT = row(
+        G::Feedback,
+        ["fb_http_endpoint", "fb.http_endpoint", "MDS_FB_HTTP_ENDPOINT"],
+        T::Url(&["http", "https"]),
+        Absent("nothing is sent"),
+        "",
+        ["Where feedback events are sent, one POST with a JSON body each.",
+         "A slow endpoint delays no write: events for it wait in a bounded queue."],
+    );
+    FB_HTTP_TIMEOUT = row(
+        G::Feedback,
+        ["fb_http_timeout", "fb.http_timeout", "MDS_FB_HTTP_TIMEOUT"],
+        T::Float { min: 0.001, max: 3_600.0 },
+        Value("2.5"),
+        "seconds",
+        ["How long one POST of an event may take.",
+         "After that it counts as failed."],
+    );
+    FB_HTTP_MAX_RETRIES = row(
+        G::Feedback,
+        ["fb_http_max_retries", "fb.http_max_retries", "MDS_FB_HTTP_MAX_RETRIES"],
+        T::Int { min: 0, max: 100 },
+        Value("3"),
+        "retries",
+        ["How often a failed POST is repeated.",
+         "After that the event is given up: the next crossing makes a newer one."],
+    );
+    FB_HTTP_BACKOFF = row(
+        G::Feedback,
+        ["fb_http_backoff", "fb.http_backoff", "MDS_FB_HTTP_BACKOFF"],
+        T::Float { min: 0.0, max: 3_600.0 },
+        Value("0.5"),
+        "seconds",
+        ["The wait before the first repetition of a POST; it doubles each time.",
+         "0 repeats at once."],
+    );
+}
