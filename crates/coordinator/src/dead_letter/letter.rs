@@ -191,13 +191,17 @@ impl Wire {
     }
 
     /// The letter's id and how often it was replayed.
+    ///
+    /// An `id` counts only in a letter that says what all of ours say: in the metadata of another
+    /// program it may be anything, and equal in letters that are not.
     pub(super) fn identity(&self, fingerprint: Fingerprint) -> (Uuid, u32) {
-        let Some(metadata) = &self.metadata else {
-            return (fingerprint, 0);
+        let ours = || {
+            self.text("coord_id")?;
+            self.text("reason")?.parse::<Reason>().ok()?;
+            let id = Uuid::try_parse(self.text("id")?).ok()?;
+            Some((id, replays_of(self.metadata.as_ref()?)))
         };
-        let id = metadata.get("id").and_then(Value::as_str);
-        let id = id.and_then(|id| Uuid::try_parse(id).ok());
-        (id.unwrap_or(fingerprint), replays_of(metadata))
+        ours().unwrap_or((fingerprint, 0))
     }
 
     pub(super) fn into_letter<T: DeserializeOwned>(
