@@ -1,0 +1,41 @@
+//! The yardstick: what a bare loop over prepared upserts does with the same rows.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::sqlite::{self, StoredRecord};
+use crate::{StoreError, StoreUrl};
+
+/// Writes `rows` in a loop, one prepared `INSERT .. ON CONFLICT DO UPDATE` a row, in the order in
+/// which they come, a COMMIT every `rows_per_transaction` rows with `synchronous=FULL`; answers how
+/// long the loop took. The yardstick of `mds bench`.
+///
+/// It writes into the tables of an existing store, with the same keys. It does less than a sink:
+/// no answer per row, no order of rank beyond the revision, no isolation of refused rows, no list
+/// of extents (so the rows are not visible to queries), no waiting for callers. The numbers of
+/// series are given before the clock starts.
+///
+/// Blocks; nothing else should write to the store meanwhile.
+pub fn bare_loop<R: StoredRecord>(
+    url: &StoreUrl,
+    rows: &[R],
+    rows_per_transaction: usize,
+) -> Result<Duration, StoreError> {
+    match url {
+        StoreUrl::Sqlite(path) => {
+            let mut bare = sqlite::Bare::<R>::open(path)?;
+            let mut series = HashMap::new();
+            for row in rows {
+                let key = row.series();
+                if !series.contains_key(&key) {
+                    series.insert(key, bare.series(row)?);
+                }
+            }
+            let started = Instant::now();
+            for part in rows.chunks(rows_per_transaction.max(1)) {
+                bare.write(part, &series)?;
+            }
+            Ok(started.elapsed())
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A store of any back end.
+
+use std::borrow::Borrow;
+use std::marker::PhantomData;
+use std::path::Path;
+use std::time::Duration;
+
+use mds_core::{Batch, Kind, Sink, SinkError, WriteReport};
+
+use crate::sqlite::{self, SqliteStore, StoredRecord};
+use crate::{Chunks, LatestPrice, MigrationReport, Query, StoreError, StoreStats, StoreUrl};
+
+/// How a store is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Whether a store that does not exist is created. Default: true.
+    pub create: bool,
+    /// Whether pending migrations are applied; otherwise they are an error. Default: true.
+    pub migrate: bool,
+    /// Whether the store is only read: nothing is created, migrated or locked. Default: false.
+    pub read_only: bool,
+    /// How long a write or an opening waits for a lock of another process. Default: 5 s.
+    pub busy_timeout: Duration,
+    /// Bound of the database file in bytes: beyond it the store is full. Default: none.
+    pub max_bytes: Option<u64>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            create: true,
+            migrate: true,
+            read_only: false,
+            busy_timeout: Duration::from_secs(5),
+            max_bytes: None,
+        }
+    }
+}
+
+impl OpenOptions {
+    /// For reading a store that exists.
+    pub fn read_only() -> Self {
+        Self {
+            create: false,
+            migrate: false,
+            read_only: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// An open store; cheap to clone, all clones are the same store.
+///
+/// Its methods may be called on any Tokio runtime with a blocking pool; work on the database runs
+/// on threads of its own.
+#[derive(Clone, Debug)]
+pub struct Store {
+    backend: Backend,
+}
+
+#[derive(Clone, Debug)]
+enum Backend {
+    Sqlite(SqliteStore),
+}
+
+impl Store {
+    /// Opens a store: connects, refuses what is not ours, migrates, checks that commits are synced.
+    ///
+    /// If the future is dropped the store may have been created or migrated.
+    pub async fn open(url: &StoreUrl, options: OpenOptions) -> Result<Self, StoreError> {
+        let backend = match url {
+            StoreUrl::Sqlite(path) => {
+                Backend::Sqlite(SqliteStore::open(path.clone(), options).await?)
+            }
+        };
+        Ok(Self { backend })
+    }
+
+    /// Applies pending migrations; with `plan` only says what they are, and creates nothing.
+    ///
+    /// Safe when several processes migrate at the same time: one does it, the others find nothing
+    /// left to do.
+    pub async fn migrate(
+        url: &StoreUrl,
+        options: OpenOptions,
+        plan: bool,
+    ) -> Result<MigrationReport, StoreError> {
+        match url {
+            StoreUrl::Sqlite(path) => sqlite::migrate(path.clone(), options, plan).await,
+        }
+    }
+
+    /// The sink for records of one kind.
+    pub fn sink<R: StoredRecord>(&self) -> StoreSink<R> {
+        StoreSink {
+            store: self.clone(),
+            record: PhantomData,
+        }
+    }
+
+    /// The records that `query` selects, by time and then by the rest of the natural key.
+    ///
+    /// Starts a task; must be called within a Tokio runtime. Memory is bounded by what the selected
+    /// series have in one bucket of time.
+    pub fn query<R: StoredRecord>(&self, query: Query) -> Chunks<R> {
+        match &self.backend {
+            Backend::Sqlite(store) => store.query(query),
+        }
+    }
+
+    /// How many records `query` selects.
+    pub async fn count<R: StoredRecord>(&self, query: Query) -> Result<u64, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(store) => store.count::<R>(query).await,
+        }
+    }
+
+    /// The last price of each instrument, by symbol, tenant and vendor. Of `query` the tenant, the
+    /// symbols, the vendor and the time frame restrict; the rest is ignored.
+    pub async fn latest(&self, query: Query) -> Result<Vec<LatestPrice>, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(store) => store.latest(query).await,
+        }
+    }
+
+    /// What the store holds.
+    pub async fn stats(&self) -> Result<StoreStats, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(store) => store.stats().await,
+        }
+    }
+
+    /// Deletes the records that `query` selects (its limit is ignored) and answers how many.
+    ///
+    /// Done in several transactions, with writes in between; if the future is dropped, or on an
+    /// error, a part may have been deleted. A later write may bring the records back.
+    pub async fn delete<R: StoredRecord>(&self, query: Query) -> Result<u64, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(store) => store.delete::<R>(query).await,
+        }
+    }
+
+    /// The greatest revision ever written; 0 for an empty store.
+    pub async fn last_revision(&self) -> Result<i64, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(store) => store.last_revision().await,
+        }
+    }
+
+    /// The revision of the first row of a file with this content: the one that the store remembers,
+    /// else `proposed`, which it remembers from now on. So the same content always takes the same
+    /// revisions.
+    ///
+    /// `content_hash` is compared bytewise; `path` is kept for people. Once returned it is synced.
+    pub async fn file_revision(
+        &self,
+        content_hash: [u8; 32],
+        kind: Kind,
+        path: Option<&Path>,
+        proposed: i64,
+    ) -> Result<i64, StoreError> {
+        let hash = crate::hex(&content_hash);
+        let shown = path.map(|p| p.display().to_string());
+        match &self.backend {
+            Backend::Sqlite(store) => store.file_revision(hash, kind, shown, proposed).await,
+        }
+    }
+
+    /// The id that the store got when it was made, a UUID.
+    pub fn id(&self) -> &str {
+        match &self.backend {
+            Backend::Sqlite(store) => store.store_id(),
+        }
+    }
+
+    /// Changes the bound of the database file; `None` lifts it.
+    pub async fn set_max_bytes(&self, max_bytes: Option<u64>) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Sqlite(store) => store.set_max_bytes(max_bytes).await,
+        }
+    }
+
+    /// Writes as a batch would, without leaving anything: fails where the store is locked,
+    /// read-only, full or gone.
+    pub async fn check(&self) -> Result<(), SinkError> {
+        match &self.backend {
+            Backend::Sqlite(store) => store.check().await,
+        }
+    }
+
+    /// Finishes the writes that were handed in, and closes the database. Later writes are answered
+    /// with an error. A store that is dropped is closed too, only later.
+    pub async fn close(&self) {
+        match &self.backend {
+            Backend::Sqlite(store) => store.close().await,
+        }
+    }
+}
+
+/// The sink for records of one kind; cheap to clone.
+///
+/// Batches of several callers are committed together where they wait for each other. Each batch is
+/// answered after the COMMIT; the rows of a batch may come in any order and repeat keys.
+#[derive(Debug)]
+pub struct StoreSink<R> {
+    store: Store,
+    record: PhantomData<fn() -> R>,
+}
+
+impl<R> Clone for StoreSink<R> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            record: PhantomData,
+        }
+    }
+}
+
+impl<R, T> Sink<T> for StoreSink<R>
+where
+    R: StoredRecord,
+    T: Borrow<R> + Send + Sync + 'static,
+{
+    fn name(&self) -> &str {
+        match &self.store.backend {
+            Backend::Sqlite(_) => "sqlite",
+        }
+    }
+
+    async fn write(&self, batch: Batch<T>) -> WriteReport {
+        match &self.store.backend {
+            Backend::Sqlite(store) => store.write::<R, T>(batch).await,
+        }
+    }
+
+    async fn check(&self) -> Option<Result<(), SinkError>> {
+        Some(self.store.check().await)
+    }
+}
