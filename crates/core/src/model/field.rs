@@ -260,6 +260,10 @@ macro_rules! columns {
             self.$time
         }
 
+        fn set_time(&mut self, time: $crate::time::Timestamp) {
+            self.$time = time;
+        }
+
         fn revision(&self) -> i64 {
             self.revision
         }

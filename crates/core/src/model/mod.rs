@@ -109,7 +109,7 @@ impl Invalid {
     /// A broken rule.
     pub fn new(
         field: &'static str,
-        value: impl ToString,
+        value: impl fmt::Display,
         code: &'static str,
         rule: &'static str,
     ) -> Self {
@@ -146,6 +146,9 @@ pub trait Record:
 
     /// The time in the natural key: `ts`, `asof` or `published_at`.
     fn time(&self) -> Timestamp;
+
+    /// Sets the time in the natural key.
+    fn set_time(&mut self, time: Timestamp);
 
     /// Microseconds; 0 means that none was given yet.
     fn revision(&self) -> i64;

@@ -1,0 +1,247 @@
+//! Telling a format from the start of an input and from its file name.
+//!
+//! Every format looks at the same sample and says whether the input is its own. One that says so
+//! alone is chosen; none or several are an error that lists what might fit. A format says yes only
+//! to what no other vendor writes.
+
+use std::borrow::Cow;
+
+use mds_core::Kind;
+
+use crate::error::{Candidate, OpenError};
+use crate::input::{Name, Part};
+use crate::options::Options;
+use crate::own;
+use crate::registry::{Format, formats};
+
+/// How much of the unpacked input is looked at.
+const SAMPLE_BYTES: usize = 64 * 1024;
+
+/// A format's word on a sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// It is the format's own.
+    Yes {
+        why: String,
+        /// The kinds that the sample holds; empty means all kinds of the format.
+        kinds: Vec<Kind>,
+    },
+    /// It may be, but other vendors write the same.
+    Maybe(String),
+    No,
+}
+
+impl Fit {
+    pub(crate) fn yes(why: impl Into<String>) -> Self {
+        Self::Yes {
+            why: why.into(),
+            kinds: Vec::new(),
+        }
+    }
+}
+
+/// The start of an input.
+#[derive(Debug)]
+pub(crate) struct Sample<'a> {
+    /// The input, as the user named it.
+    pub(crate) path: &'a str,
+    /// The names of the first part and of the file around it.
+    pub(crate) names: &'a [Name],
+    /// The text, up to the last whole line.
+    pub(crate) text: Cow<'a, str>,
+    /// The kind that is asked for.
+    pub(crate) kind: Option<Kind>,
+    utf16: bool,
+}
+
+impl<'a> Sample<'a> {
+    /// The start of `part`; `None` is an archive without entries.
+    pub(crate) fn of(
+        part: Option<&'a mut Part>,
+        path: &'a str,
+        kind: Option<Kind>,
+    ) -> Result<Self, OpenError> {
+        let Some(Part { names, lines, .. }) = part else {
+            return Ok(Self {
+                path,
+                names: &[],
+                text: Cow::Borrowed(""),
+                kind,
+                utf16: false,
+            });
+        };
+        lines.peek(SAMPLE_BYTES);
+        if let Some(source) = lines.failed_at_once() {
+            return Err(OpenError::Io {
+                path: path.to_owned(),
+                operation: "read",
+                source,
+            });
+        }
+        let mut bytes = lines.peek(SAMPLE_BYTES);
+        let utf16 = bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF");
+        if bytes.len() == SAMPLE_BYTES
+            && let Some(end) = memchr::memrchr(b'\n', bytes)
+        {
+            bytes = &bytes[..=end];
+        }
+        Ok(Self {
+            path,
+            names,
+            text: String::from_utf8_lossy(bytes),
+            kind,
+            utf16,
+        })
+    }
+
+    /// The lines that are not blank.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
+        self.text
+            .lines()
+            .filter(|line| !line.trim_ascii().is_empty())
+    }
+
+    /// The first line that is not blank.
+    pub(crate) fn first_line(&self) -> &str {
+        self.lines().next().unwrap_or_default()
+    }
+
+    /// The first character that is not blank.
+    pub(crate) fn first_char(&self) -> Option<char> {
+        self.text.trim_ascii_start().chars().next()
+    }
+
+    /// Whether `word` stands in the name of the input.
+    pub(crate) fn named(&self, word: &str) -> bool {
+        self.names.iter().any(|name| name.has_word(word))
+    }
+
+    /// The kinds that may be meant.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = Kind> {
+        let asked = self.kind;
+        Kind::ALL
+            .into_iter()
+            .filter(move |kind| asked.is_none_or(|asked| asked == *kind))
+    }
+}
+
+/// What an input was recognised as.
+#[derive(Clone, Debug)]
+pub struct Detected {
+    /// The format.
+    pub format: &'static Format,
+    /// The kinds of records that it may hold.
+    pub kinds: Vec<Kind>,
+    /// Why it was chosen.
+    pub why: String,
+}
+
+/// Chooses the format of an input.
+pub(crate) fn choose(sample: &Sample<'_>, options: &Options) -> Result<Detected, OpenError> {
+    if sample.utf16 {
+        return Err(OpenError::Utf16 {
+            path: sample.path.to_owned(),
+        });
+    }
+    let given = match options.format {
+        Some(format) => Some((format, "as --format says")),
+        None if !options.map.is_empty() => Some((&own::csv::FORMAT, "since --map was given")),
+        None => None,
+    };
+    match given {
+        Some((format, why)) => given_format(sample, format, why),
+        None => detected_format(sample),
+    }
+}
+
+fn given_format(
+    sample: &Sample<'_>,
+    format: &'static Format,
+    why: &str,
+) -> Result<Detected, OpenError> {
+    if let Some(kind) = sample.kind
+        && !format.holds(kind)
+    {
+        return Err(other_kind(sample, format, kind));
+    }
+    Ok(Detected {
+        format,
+        kinds: sample.kinds().filter(|kind| format.holds(*kind)).collect(),
+        why: why.to_owned(),
+    })
+}
+
+fn detected_format(sample: &Sample<'_>) -> Result<Detected, OpenError> {
+    let mut fitting = Vec::new();
+    let mut near = Vec::new();
+    for format in formats().iter().copied() {
+        match (format.detect)(sample) {
+            Fit::Yes { why, kinds } => fitting.push(Detected {
+                format,
+                kinds: if kinds.is_empty() {
+                    format.kinds().collect()
+                } else {
+                    kinds
+                },
+                why,
+            }),
+            Fit::Maybe(why) => near.push(Candidate {
+                format: format.name,
+                why,
+            }),
+            Fit::No => {}
+        }
+    }
+    if let Some(kind) = sample.kind
+        && let Some(other) = fitting.first().map(|d| d.format)
+    {
+        fitting.retain(|d| d.kinds.contains(&kind));
+        if fitting.is_empty() {
+            return Err(other_kind(sample, other, kind));
+        }
+    }
+    match fitting.as_slice() {
+        [_] => Ok(fitting.remove(0)),
+        [] => Err(OpenError::NotRecognised {
+            path: sample.path.to_owned(),
+            reason: describe(sample),
+            candidates: near,
+        }),
+        several => Err(OpenError::Ambiguous {
+            path: sample.path.to_owned(),
+            candidates: several
+                .iter()
+                .map(|d| Candidate {
+                    format: d.format.name,
+                    why: d.why.clone(),
+                })
+                .collect(),
+        }),
+    }
+}
+
+/// The error for a format that holds other kinds than the one asked for.
+pub(crate) fn other_kind(sample: &Sample<'_>, format: &Format, kind: Kind) -> OpenError {
+    let holds: Vec<&str> = format.kinds().map(Kind::as_str).collect();
+    OpenError::OtherKind {
+        path: sample.path.to_owned(),
+        format: format.name,
+        kind,
+        holds: holds.join(", "),
+    }
+}
+
+/// What the input looks like, for the message that it was not recognised.
+fn describe(sample: &Sample<'_>) -> String {
+    let line = sample.first_line();
+    let control = |c: char| (c.is_control() && c != '\t') || c == char::REPLACEMENT_CHARACTER;
+    if sample.text.is_empty() {
+        "it is empty".to_owned()
+    } else if line.chars().any(control) {
+        "it is not text".to_owned()
+    } else {
+        let shown: String = line.chars().take(100).collect();
+        let dots = if shown.len() < line.len() { ".." } else { "" };
+        format!("it starts with {shown:?}{dots}")
+    }
+}

@@ -1,0 +1,125 @@
+//! `bitfinex`: candles without a header, `time,open,close,high,low,volume`.
+//!
+//! - The time is the start of the candle in milliseconds since the epoch.
+//! - The close stands **before** high and low; a file whose columns do not fit that order is not
+//!   recognised.
+//! - Minutes without trades are absent; volumes are fractional, small ones in scientific notation.
+//! - The file names neither symbol nor span; `..bitfinex-SYMBOL-SPAN..` in its name does.
+
+use mds_core::{Bar, Symbol, Timestamp};
+
+use super::series::{Named, series};
+use crate::decode::{Decoder, Out};
+use crate::delimited::{ByRow, Fielded, Fields, RowDecoder};
+use crate::detect::{Fit, Sample};
+use crate::error::OpenError;
+use crate::reader::Context;
+use crate::registry::{Format, Openers};
+use crate::values::{epoch_millis, number};
+use crate::verdict::Fault;
+
+pub(crate) static FORMAT: Format = Format {
+    name: "bitfinex",
+    about: "Bitfinex candles: time,open,close,high,low,volume without a header",
+    example: "mds ingest bars merged.csv.gz --format bitfinex --symbol BTCUSD --timeframe 1m",
+    detect,
+    openers: Openers {
+        bars: Some(open),
+        ..Openers::NONE
+    },
+};
+
+const WIDTH: usize = 6;
+/// Rows that are looked at.
+const LOOKED_AT: usize = 200;
+
+fn detect(sample: &Sample<'_>) -> Fit {
+    let mut tells_order = false;
+    let mut rows = 0;
+    let mut fields = Fields::default();
+    for line in sample.lines().take(LOOKED_AT) {
+        let Some(prices) = fields.split(line, b',').ok().and_then(|row| prices(&row)) else {
+            continue;
+        };
+        let [open, close, high, low] = prices;
+        if high < open.max(close) || low > open.min(close) {
+            return Fit::No;
+        }
+        rows += 1;
+        // In the usual order open, high, low, close this row could not be.
+        tells_order |= close < open.max(high).max(low) || high > open.min(close).min(low);
+    }
+    let looked_at = sample.lines().take(LOOKED_AT).count();
+    if rows == 0 || rows * 2 < looked_at {
+        return Fit::No;
+    }
+    let why =
+        "six columns without a header, epoch milliseconds, in the order open, close, high, low";
+    if tells_order || sample.named("bitfinex") {
+        Fit::yes(why)
+    } else {
+        Fit::Maybe("six columns without a header, whose order its few rows do not tell".to_owned())
+    }
+}
+
+/// The prices of a row as they stand, if it has the shape of a candle.
+fn prices(row: &Fielded<'_>) -> Option<[f64; 4]> {
+    let time = row.get(0).parse().ok().and_then(Timestamp::from_millis)?;
+    // Seconds since the epoch, taken for milliseconds, are days in January 1970.
+    let plausible = time.is_valid() && row.get(0).len() >= 12;
+    if row.len() != WIDTH || !plausible {
+        return None;
+    }
+    let mut prices = [0.0; 4];
+    for (price, text) in prices.iter_mut().zip(row.iter().skip(1)) {
+        *price = text.parse().ok()?;
+    }
+    Some(prices)
+}
+
+/// `..bitfinex-SYMBOL-SPAN..`
+fn named(sample: &Sample<'_>) -> Named {
+    let read = |rest: &str| {
+        let mut words = rest.split(['-', '_']);
+        let symbol = words.next().filter(|w| !w.is_empty())?;
+        Some(Named {
+            symbol: Some(Symbol::new(symbol)),
+            timeframe: words.next().and_then(|w| w.parse().ok()),
+        })
+    };
+    let rest = sample.names.iter().find_map(|name| name.after("bitfinex"));
+    rest.and_then(read)
+        .filter(|named| named.timeframe.is_some())
+        .unwrap_or_default()
+}
+
+fn open(context: &mut Context<'_>) -> Result<Box<dyn Decoder<Bar>>, OpenError> {
+    let named = named(&context.sample);
+    let looked = "the file has no such column, and its name is not bitfinex-SYMBOL-SPAN";
+    let series = series(context, "bitfinex", &named, looked)?;
+    Ok(Box::new(ByRow::new(Candles { series }, b',')))
+}
+
+struct Candles {
+    series: Bar,
+}
+
+impl RowDecoder<Bar> for Candles {
+    const HEADER: bool = false;
+
+    fn width(&self) -> Option<usize> {
+        Some(WIDTH)
+    }
+
+    fn row(&mut self, row: &Fielded<'_>, out: &mut Out<'_, '_, Bar>) -> Result<(), Fault> {
+        let mut bar = self.series.clone();
+        bar.ts = epoch_millis("ts", row.get(0))?;
+        bar.open_price = Some(number("open_price", row.get(1))?);
+        bar.close_price = Some(number("close_price", row.get(2))?);
+        bar.high_price = Some(number("high_price", row.get(3))?);
+        bar.low_price = Some(number("low_price", row.get(4))?);
+        bar.volume = Some(number("volume", row.get(5))?);
+        out.record(bar);
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! The vendors' formats, one file per family.
+
+pub(crate) mod bitfinex;
+mod series;

@@ -1,0 +1,73 @@
+//! `bitfinex`.
+
+use mds_core::Bar;
+use mds_formats::{OpenError, Options};
+
+use crate::support::{read, series, try_bytes};
+
+const ROWS: &str = "1388534520000,730.24,730.24,730.24,730.24,0.0105339\r\n\
+                    1388534700000,730.51,730.89,730.89,730.24,1e-7\r\n";
+
+#[test]
+fn close_stands_before_high_and_low() {
+    let read = read::<Bar>("merged.csv", ROWS, &series("btcusd", "1m"));
+    assert_eq!(read.format, "bitfinex");
+    let bar = read.records()[1];
+    assert_eq!(
+        serde_json::to_string(bar).unwrap(),
+        r#"{"tenant_id":"00000000-0000-0000-0000-000000000001","vendor":"bitfinex","symbol":"BTCUSD","timeframe":"1m","ts":"2014-01-01T00:05:00Z","open_price":730.51,"high_price":730.89,"low_price":730.24,"close_price":730.89,"volume":1e-7,"provisional":false,"revision":0}"#
+    );
+    assert_eq!(read.lines(), [1, 2]);
+}
+
+#[test]
+fn symbol_and_span_come_from_a_name_that_says_bitfinex() {
+    let named = read::<Bar>(
+        "bars-bitfinex-btcusd-1m-2014-2016.csv.gz",
+        ROWS,
+        &Options::default(),
+    );
+    assert_eq!(named.records()[0].symbol.as_str(), "BTCUSD");
+    assert!(
+        named
+            .notes
+            .contains(&"symbol BTCUSD: from the file name".to_owned())
+    );
+
+    let error = try_bytes::<Bar>("merged.csv", ROWS, &Options::default()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OpenError::Missing {
+                flag: "--symbol",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(error.is_usage());
+}
+
+#[test]
+fn the_usual_column_order_is_not_taken_for_it() {
+    let usual = "1388534520000,730.24,731.5,729.1,730.3,0.01\n";
+    let error = try_bytes::<Bar>("x.csv", usual, &series("btcusd", "1m")).unwrap_err();
+    assert!(matches!(error, OpenError::NotRecognised { .. }), "{error}");
+}
+
+#[test]
+fn one_bad_line_of_sixty_thousand_is_told_by_its_number() {
+    let mut text = String::new();
+    for i in 0..60_000_u64 {
+        let close = if i == 48_212 { "x" } else { "2.5" };
+        text.push_str(&format!(
+            "{},2,{close},3,1,0.5\n",
+            1_388_534_520_000 + i * 60_000
+        ));
+    }
+    let read = read::<Bar>("bitfinex-btcusd-1m.csv", text, &Options::default());
+    assert_eq!(read.counts(), (59_999, 1, 0));
+    assert_eq!(read.faults(), [(48_213, "close_price", "malformed")]);
+    assert_eq!(read.invalid()[0].raw, "1391427240000,2,x,3,1,0.5");
+    assert_eq!(read.invalid()[0].ordinal, 48_212);
+}

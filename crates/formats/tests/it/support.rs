@@ -1,0 +1,134 @@
+//! Reading a text or file to its end, and looking at what came out.
+
+use std::io::Cursor;
+use std::path::PathBuf;
+
+use mds_formats::{
+    InvalidRow, Limits, OpenError, Options, ReadError, Readable, Reader, Source, Verdict, reader,
+};
+
+/// Everything that one input gave.
+#[derive(Debug)]
+pub(crate) struct Read<R> {
+    pub(crate) format: &'static str,
+    pub(crate) notes: Vec<String>,
+    pub(crate) verdicts: Vec<Verdict<R>>,
+    pub(crate) error: Option<ReadError>,
+}
+
+impl<R: Readable> Read<R> {
+    pub(crate) fn records(&self) -> Vec<&R> {
+        let record = |v| match v {
+            &Verdict::Record(ref row) => Some(&row.sourced.record),
+            _ => None,
+        };
+        self.verdicts.iter().filter_map(record).collect()
+    }
+
+    pub(crate) fn lines(&self) -> Vec<u64> {
+        let line = |v| match v {
+            &Verdict::Record(ref row) => row.sourced.origin.as_ref().map(|o| o.line),
+            _ => None,
+        };
+        self.verdicts.iter().filter_map(line).collect()
+    }
+
+    pub(crate) fn invalid(&self) -> Vec<&InvalidRow> {
+        let invalid = |v| match v {
+            &Verdict::Invalid(ref row) => Some(row.as_ref()),
+            _ => None,
+        };
+        self.verdicts.iter().filter_map(invalid).collect()
+    }
+
+    /// Line, field and code of the invalid rows.
+    pub(crate) fn faults(&self) -> Vec<(u64, &str, &str)> {
+        let told = |row: &&InvalidRow| (row.origin.line, row.code);
+        self.invalid()
+            .iter()
+            .map(|row| (told(row).0, row.field.as_ref(), told(row).1))
+            .collect()
+    }
+
+    pub(crate) fn skipped(&self) -> Vec<(u64, &'static str)> {
+        let skipped = |v| match v {
+            &Verdict::Skipped { line, reason } => Some((line, reason)),
+            _ => None,
+        };
+        self.verdicts.iter().filter_map(skipped).collect()
+    }
+
+    /// Records, invalid and skipped rows.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        (
+            self.records().len(),
+            self.invalid().len(),
+            self.skipped().len(),
+        )
+    }
+}
+
+pub(crate) fn drain<R: Readable>(mut reader: Reader<R>) -> Read<R> {
+    let mut verdicts = Vec::new();
+    let error = loop {
+        match reader.next_chunk(&mut verdicts, 1_000) {
+            Ok(0) => break None,
+            Ok(_) => {}
+            Err(error) => break Some(error),
+        }
+    };
+    assert_eq!(
+        reader.next_chunk(&mut verdicts, 1).ok(),
+        Some(0),
+        "the end stays the end"
+    );
+    Read {
+        format: reader.format().name,
+        notes: reader.notes().to_vec(),
+        verdicts,
+        error,
+    }
+}
+
+/// Reads bytes that are called `name`.
+pub(crate) fn try_bytes<R: Readable>(
+    name: &str,
+    bytes: impl Into<Vec<u8>>,
+    options: &Options,
+) -> Result<Read<R>, OpenError> {
+    let source = Source::from_reader(name, Cursor::new(bytes.into()), Limits::default())?;
+    reader(source, options).map(drain)
+}
+
+pub(crate) fn read<R: Readable>(
+    name: &str,
+    bytes: impl Into<Vec<u8>>,
+    options: &Options,
+) -> Read<R> {
+    try_bytes(name, bytes, options).unwrap()
+}
+
+/// Reads a file of the crate's `testdata`.
+pub(crate) fn sample<R: Readable>(name: &str, options: &Options) -> Read<R> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata")
+        .join(name);
+    let source = Source::open(path, Limits::default()).unwrap();
+    drain(reader(source, options).unwrap())
+}
+
+/// Symbol and time frame.
+pub(crate) fn series(symbol: &str, timeframe: &str) -> Options {
+    Options {
+        symbol: Some(symbol.into()),
+        timeframe: Some(timeframe.parse().unwrap()),
+        ..Options::default()
+    }
+}
+
+pub(crate) fn format(name: &str) -> Options {
+    Options {
+        format: Some(name.parse().unwrap()),
+        ..Options::default()
+    }
+}
