@@ -1,2 +1,59 @@
 //! The `mds` command.
-fn main() {}
+//!
+//! This is the composition root: the only place that reads the environment and the files of
+//! settings, installs logging and decides on exit codes. What a command does stands in one file
+//! under `commands/`; `cli` says what can be typed, `context` what every command is given,
+//! `exit` which codes there are, `output` how results are printed.
+//!
+//! Results go to standard output and nothing else does; everything about the run (warnings, errors,
+//! progress, questions) goes to standard error.
+
+mod cli;
+mod commands;
+mod context;
+mod exit;
+mod output;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, GlobalArgs};
+use crate::context::Context;
+use crate::exit::Exit;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::of_usage(&error).into(),
+    };
+    install_logging(&cli.global);
+    run(cli).unwrap_or_else(|error| exit::report(&error)).into()
+}
+
+fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let flags = cli.setting_flags();
+    let context = Context::load(&cli.global, &flags)?;
+    drop(flags);
+    cli.command.run(&context)
+}
+
+/// Logs go to standard error: warnings and errors, more with each `-v`, errors only with `-q`.
+fn install_logging(global: &GlobalArgs) {
+    use tracing_subscriber::filter::LevelFilter;
+
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, 2) => LevelFilter::DEBUG,
+        (false, _) => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,121 @@
+//! What every command is given: the settings, loaded once.
+
+use std::path::Path;
+
+use mds_core::settings::{SettingFile, SettingFlag, SettingSources, Settings, SettingsError};
+
+use crate::cli::GlobalArgs;
+use crate::exit::Usage;
+use crate::output::note;
+
+/// The file of settings in the working directory.
+const CONFIG_FILE: &str = "mds.toml";
+/// The file of environment variables in the working directory.
+const ENV_FILE: &str = ".env";
+
+/// What every command is given.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Every setting, resolved.
+    pub(crate) settings: Settings,
+    /// Whether only errors are told.
+    pub(crate) quiet: bool,
+}
+
+/// A file that was read, or was not there and need not be.
+struct Source {
+    name: String,
+    text: Option<String>,
+}
+
+impl Source {
+    /// Reads `given`, or `usual` where it exists.
+    fn read(given: Option<&Path>, usual: &str) -> anyhow::Result<Self> {
+        let path = given.unwrap_or_else(|| Path::new(usual));
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Self {
+                name,
+                text: Some(text),
+            }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && given.is_none() => {
+                Ok(Self { name, text: None })
+            }
+            Err(e) => {
+                let what = format!("cannot read the settings in {name}");
+                Err(anyhow::Error::new(e).context(Usage::new(what)))
+            }
+        }
+    }
+
+    fn file(&self) -> Option<SettingFile<'_>> {
+        Some(SettingFile {
+            name: &self.name,
+            text: self.text.as_deref()?,
+        })
+    }
+}
+
+impl Context {
+    /// Loads the settings from `flags`, the environment, `.env` and `mds.toml`, and prints the
+    /// warnings about them.
+    pub(crate) fn load(global: &GlobalArgs, flags: &[SettingFlag<'_>]) -> anyhow::Result<Self> {
+        let toml = Source::read(global.config.as_deref(), CONFIG_FILE)?;
+        let dotenv = Source::read(global.env_file.as_deref(), ENV_FILE)?;
+        let env = environment()?;
+        let sources = SettingSources {
+            flags,
+            env: &env,
+            dotenv: dotenv.file(),
+            toml: toml.file(),
+        };
+        let (result, warnings) = match Settings::load(&sources) {
+            Ok(loaded) => (Ok(loaded.settings), loaded.warnings),
+            Err(SettingsError { problems, warnings }) => (
+                Err(SettingsError {
+                    problems,
+                    warnings: Vec::new(),
+                }),
+                warnings,
+            ),
+        };
+        if !global.quiet {
+            for warning in warnings {
+                note(format_args!("warning: {warning}"));
+            }
+        }
+        Ok(Self {
+            settings: result?,
+            quiet: global.quiet,
+        })
+    }
+
+    /// Says something about the run on standard error, unless only errors are told.
+    pub(crate) fn note(&self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            note(text);
+        }
+    }
+}
+
+/// The variables of the environment that begin with `MDS_`.
+fn environment() -> anyhow::Result<Vec<(String, String)>> {
+    let mut ours = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        // A name that is not UTF-8 is not one of ours.
+        let Some(name) = name
+            .to_str()
+            .filter(|n| n.to_ascii_uppercase().starts_with("MDS_"))
+        else {
+            continue;
+        };
+        match value.into_string() {
+            Ok(value) => ours.push((name.to_owned(), value)),
+            Err(_) => {
+                let what = "is not UTF-8; set it to plain text";
+                return Err(Usage::new(format!("the environment variable {name} {what}")).into());
+            }
+        }
+    }
+    Ok(ours)
+}
