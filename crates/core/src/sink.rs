@@ -74,6 +74,10 @@ impl<T> Batch<T> {
     }
 
     /// The rows of this batch, in order.
+    ///
+    /// # Panics
+    ///
+    /// If a position given to [`Batch::select`] is not one of the rows.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &T> + '_ {
         // Positions are made by `select` from this very storage; one that is out of range is a
         // bug of the caller that must not end in rows silently left out.

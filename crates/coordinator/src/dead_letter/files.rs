@@ -358,4 +358,21 @@ mod tests {
         assert_eq!(plain.dir, Path::new("."));
         assert!(Files::new(Path::new("..")).is_err());
     }
+
+    #[test]
+    fn a_lock_whose_file_was_removed_or_replaced_is_not_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = FileLock::acquire(&path).unwrap();
+        assert!(lock.is_current().unwrap());
+        assert!(matches!(
+            FileLock::try_acquire(&path),
+            Err(DlqError::Busy { .. })
+        ));
+        fs::remove_file(&path).unwrap();
+        assert!(!lock.is_current().unwrap());
+        let next = FileLock::acquire(&path).unwrap();
+        assert!(!lock.is_current().unwrap());
+        assert!(next.is_current().unwrap());
+    }
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mds_coordinator::dead_letter::{DlqError, DlqOptions, Letter, LetterFilter};
 use mds_core::ErrorKind;
@@ -27,6 +28,33 @@ fn a_torn_line_stays_one_line_and_the_next_letter_is_whole() {
     assert_eq!(numbers(&dlq), [0, 1]);
     dlq.append(drafts(2..3)).unwrap();
     assert_eq!((numbers(&dlq), damaged(&dlq)), (vec![0, 1, 2], 0));
+}
+
+#[test]
+fn a_line_that_is_being_written_is_waited_for() {
+    let (dir, path) = folder();
+    let dlq = open(&path);
+    dlq.append(drafts(0..1)).unwrap();
+    let line = fs::read(&path).unwrap();
+    let lock = fs::File::open(dir.path().join("bars.ndjson.lock")).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Another process that appends, stopped in the middle of each line.
+            for _ in 0..2_000 {
+                lock.lock().unwrap();
+                let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+                file.write_all(&line[..100]).unwrap();
+                std::thread::yield_now();
+                file.write_all(&line[100..]).unwrap();
+                lock.unlock().unwrap();
+            }
+            done.store(true, Ordering::Release);
+        });
+        while !done.load(Ordering::Acquire) {
+            assert_eq!((numbers(&dlq), damaged(&dlq)), (vec![0], 0));
+        }
+    });
 }
 
 #[test]

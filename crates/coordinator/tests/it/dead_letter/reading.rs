@@ -1,6 +1,7 @@
 //! What is written, and how it is found again.
 
 use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mds_coordinator::dead_letter::{
     DeadLetterQueue, DlqOptions, Entry, Item, LetterDraft, LetterFilter, LetterItem, Reason,
@@ -22,6 +23,8 @@ fn a_letter_says_who_what_and_why() {
         ..draft(5)
     };
     let id = written.id();
+    // Ids are in files: one that changes makes old letters strangers to new ones.
+    assert_eq!(id.to_string(), "101ad6e5-159e-5b02-bf46-1dd33a0da4fb");
     let appended = dlq.append(vec![written]).unwrap();
     assert_eq!((appended.ids, appended.rotated), (vec![id], false));
     assert_eq!(appended.bytes, fs::metadata(&path).unwrap().len());
@@ -224,6 +227,33 @@ fn letters_are_read_across_files_oldest_first() {
     assert_eq!(numbers(&dlq), (0..20).collect::<Vec<_>>());
     let on_disk: u64 = files.iter().map(|f| fs::metadata(f).unwrap().len()).sum();
     assert_eq!(dlq.bytes().unwrap(), on_disk);
+}
+
+#[test]
+fn an_acknowledged_letter_is_found_while_files_rotate() {
+    let (_dir, path) = folder();
+    let options = DlqOptions {
+        sync: false,
+        max_file_bytes: 1,
+        ..DlqOptions::default()
+    };
+    let dlq = Dlq::open(&path, options).unwrap();
+    let acknowledged = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for i in 0..2_000 {
+                dlq.append(drafts(i..i + 1)).unwrap();
+                acknowledged.store(i + 1, Ordering::Release);
+            }
+        });
+        let mut expected = 0;
+        while expected < 2_000 {
+            expected = acknowledged.load(Ordering::Acquire);
+            let found = dlq.histogram(LetterFilter::default()).unwrap();
+            assert!(found.letters >= expected, "{found:?}, {expected}");
+            assert_eq!(found.damaged, 0);
+        }
+    });
 }
 
 #[test]

@@ -149,6 +149,27 @@ fn a_copy_that_a_kill_left_beside_the_newer_one_is_settled_with_it() {
 }
 
 #[test]
+fn settling_at_the_same_time_forgets_nothing() {
+    let (dir, path) = folder();
+    let dlq = rotated_queue(&path, 120);
+    std::thread::scope(|scope| {
+        for own in 0..4 {
+            let dlq = dlq.clone();
+            scope.spawn(move || {
+                for n in (own..120).step_by(4) {
+                    assert_eq!(dlq.settle(&[draft(n).id()]).unwrap(), 1, "{n}");
+                    let gone = numbers(&dlq)
+                        .into_iter()
+                        .all(|left| left % 4 != own || left > n);
+                    assert!(gone, "a letter up to {n} came back");
+                }
+            });
+        }
+    });
+    assert_eq!(names(&dir), [""; 0]);
+}
+
+#[test]
 fn a_mark_that_was_cut_off_settles_nothing() {
     let (dir, path) = folder();
     let dlq = open(&path);

@@ -1,0 +1,529 @@
+//! The write coordinator: what producers talk to.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use mds_core::{Batch, Sink};
+use tokio::task::JoinHandle;
+
+use crate::breaker::CircuitState;
+use crate::builder::CoordinatorBuilder;
+use crate::context::{Context, Phase};
+use crate::dead_letter::Reason;
+use crate::feedback::CallbackGuard;
+use crate::health::{CoordinatorHealth, Degraded, FlushReport, StopReport};
+use crate::letters::{Cause, Job};
+use crate::metrics::Source;
+use crate::overflow::{OverflowStrategy, Refusal, SubmitError};
+use crate::queue::{Fate, Revoked, Stats, Taken};
+
+/// How long a stop works on the records that its deadline left over.
+const LAST_LETTERS: Duration = Duration::from_secs(1);
+
+const OVERFLOWED: &str = "the queue was full and newer records came";
+
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    pub(crate) supervisor: JoinHandle<()>,
+    pub(crate) prober: JoinHandle<()>,
+    pub(crate) letters: JoinHandle<()>,
+    pub(crate) callbacks: Option<CallbackGuard>,
+}
+
+/// Takes records from many producers and brings each of them to exactly one fate.
+///
+/// All methods take `&self`: share it between producers with an [`Arc`]. Call
+/// [`stop`](Self::stop) at the end; dropping it without does only the part that needs no waiting
+/// (records that are left become dead letters or are dropped, and that is logged).
+pub struct WriteCoordinator<T: Send + Sync + 'static> {
+    context: Arc<Context<T>>,
+    tasks: Mutex<Option<Tasks>>,
+}
+
+impl<T: Send + Sync + 'static> fmt::Debug for WriteCoordinator<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteCoordinator")
+            .field("coord_id", &self.context.options.coord_id)
+            .field("health", &self.health())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A `submit_many` that took only a part: the records that were not accepted are still in the
+/// caller's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{accepted} records accepted, then: {refusal}")]
+pub struct SubmitManyError {
+    /// Records accepted before.
+    pub accepted: usize,
+    /// Why the next one was not.
+    pub refusal: Refusal,
+}
+
+impl<T: Send + Sync + 'static> WriteCoordinator<T> {
+    /// Sets up a coordinator that writes to `sink`.
+    pub fn builder<S: Sink<T>>(sink: S) -> CoordinatorBuilder<T, S> {
+        CoordinatorBuilder::new(sink)
+    }
+
+    pub(crate) fn new(context: Arc<Context<T>>, tasks: Tasks) -> Self {
+        Self {
+            context,
+            tasks: Mutex::new(Some(tasks)),
+        }
+    }
+
+    /// Submits a record. When this returns `Ok`, the record is accepted: in the memory of this
+    /// process. With the strategy `block` it waits for room.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError`] with the record handed back: the queue is full (strategy `error`), the
+    /// coordinator is stopping, or the record is larger than `max_bytes`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelled before it returns, the record was not accepted.
+    pub async fn submit(&self, item: T) -> Result<(), SubmitError<T>> {
+        let queue = &self.context.queue;
+        if queue.strategy() != OverflowStrategy::DropOldest || self.context.letters.sink.is_none() {
+            if queue.strategy() == OverflowStrategy::DropOldest {
+                return self.submit_or_drop(item);
+            }
+            return queue.put(item).await;
+        }
+        let item = match queue.push_one(item, false) {
+            Ok(_) => return Ok(()),
+            Err(full) if full.refusal == Refusal::QueueFull => full.item,
+            Err(refused) => return Err(self.refused(refused)),
+        };
+        // A place for the letter first: a producer that overflows the queue waits while the dead
+        // letters cannot keep up, and what it pushed out is never without an owner.
+        let Ok(place) = self.context.jobs.reserve().await else {
+            return Err(self.refused(SubmitError {
+                item,
+                refusal: Refusal::Closed,
+            }));
+        };
+        match queue.push_one(item, true) {
+            Ok(evicted) => {
+                if !evicted.is_empty() {
+                    place.send(self.overflow_jobs(evicted));
+                }
+                Ok(())
+            }
+            Err(refused) => Err(self.refused(refused)),
+        }
+    }
+
+    /// Submits a record if there is room now; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit), and a full queue with any strategy but `drop_oldest`; with it
+    /// where the dead letters cannot keep up.
+    pub fn try_submit(&self, item: T) -> Result<(), SubmitError<T>> {
+        let queue = &self.context.queue;
+        if queue.strategy() != OverflowStrategy::DropOldest {
+            return queue.try_put(item);
+        }
+        if self.context.letters.sink.is_none() {
+            return self.submit_or_drop(item);
+        }
+        let item = match queue.push_one(item, false) {
+            Ok(_) => return Ok(()),
+            Err(full) if full.refusal == Refusal::QueueFull => full.item,
+            Err(refused) => return Err(self.refused(refused)),
+        };
+        let Ok(place) = self.context.jobs.try_reserve() else {
+            return Err(self.refused(SubmitError {
+                item,
+                refusal: Refusal::QueueFull,
+            }));
+        };
+        match queue.push_one(item, true) {
+            Ok(evicted) => {
+                if !evicted.is_empty() {
+                    place.send(self.overflow_jobs(evicted));
+                }
+                Ok(())
+            }
+            Err(refused) => Err(self.refused(refused)),
+        }
+    }
+
+    /// Submits the records of a queue from its front, and removes exactly those that it accepted.
+    /// More than `capacity` is no problem: it goes in as room comes up. Answers how many it took.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitManyError`]: the first record that was refused, and all behind it, are still in
+    /// `items`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelled at any point, `items` holds exactly the records that were not accepted.
+    pub async fn submit_many(&self, items: &mut VecDeque<T>) -> Result<usize, SubmitManyError> {
+        let queue = &self.context.queue;
+        let mut accepted = 0;
+        while !items.is_empty() {
+            let (pushed, evicted, refusal) = queue.push_chunk(items, false);
+            debug_assert!(evicted.is_empty());
+            accepted += pushed;
+            match refusal {
+                None => {}
+                Some(Refusal::QueueFull) if queue.blocks() => {
+                    if let Some(first) = items.front() {
+                        let bytes = queue.measure(first);
+                        queue.wait_for_room(bytes).await;
+                    }
+                }
+                Some(Refusal::QueueFull) if queue.strategy() == OverflowStrategy::DropOldest => {
+                    accepted += self
+                        .push_out(items)
+                        .await
+                        .map_err(|refusal| self.refuse_rest(items.len(), accepted, refusal))?;
+                }
+                Some(refusal) => return Err(self.refuse_rest(items.len(), accepted, refusal)),
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// Submits a record and returns once it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotDurable`] on the memory queue, which cannot give that.
+    #[expect(
+        clippy::unused_async,
+        reason = "waits on queues that can make a record durable"
+    )]
+    pub async fn submit_durable(&self, item: T) -> Result<(), SubmitError<T>> {
+        Err(self.refused(SubmitError {
+            item,
+            refusal: Refusal::NotDurable,
+        }))
+    }
+
+    /// Forces partial batches and waits until every record submitted before has its fate, or for
+    /// `timeout`. Never hangs. Cancel safe.
+    pub async fn flush(&self, timeout: Duration) -> FlushReport {
+        let (resolved, outstanding) = self.context.queue.flush(timeout).await;
+        FlushReport {
+            resolved,
+            outstanding,
+            circuit: self.context.circuit(),
+        }
+    }
+
+    /// The state at a glance.
+    pub fn health(&self) -> CoordinatorHealth {
+        CoordinatorHealth {
+            workers_alive: self.context.workers_alive.load(Ordering::Relaxed),
+            queue_size: self.context.queue.size(),
+            capacity: self.context.queue.capacity(),
+            circuit_state: self.context.circuit(),
+        }
+    }
+
+    /// Why it is not at its best; empty if it is.
+    pub fn degraded(&self) -> Vec<Degraded> {
+        let context = &self.context;
+        let error = || {
+            context
+                .last_error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        };
+        let mut reasons = Vec::new();
+        if context.circuit() != CircuitState::Closed {
+            reasons.push(Degraded::CircuitOpen { error: error() });
+        }
+        if context.fatal.load(Ordering::Relaxed) {
+            reasons.push(Degraded::Fatal { error: error() });
+        }
+        if context.letters.failing.load(Ordering::Relaxed) {
+            reasons.push(Degraded::DeadLettersFailing);
+        }
+        let alive = context.workers_alive.load(Ordering::Relaxed);
+        let wanted = context.worker_limit();
+        if alive < wanted && context.phase() == Phase::Running {
+            reasons.push(Degraded::WorkersMissing { alive, wanted });
+        }
+        reasons
+    }
+
+    /// One cut through the books.
+    pub fn stats(&self) -> Stats {
+        self.context.queue.stats()
+    }
+
+    /// Workers that may run now.
+    pub fn worker_limit(&self) -> usize {
+        self.context.worker_limit()
+    }
+
+    /// Ends the coordinator; returns within `timeout` and a second.
+    ///
+    /// Intake closes at once, and producers that wait for room get their records back. With
+    /// `drain`, partial batches go at once and an open circuit is probed with a short backoff
+    /// until the deadline; without, no write is started and only those under way may end. Each
+    /// record that is left at the deadline becomes a dead letter (`shutdown`); where there are no
+    /// dead letters, or they cannot be written, it is dropped (`shutdown`) and handed back in the
+    /// report. A write that hangs goes on alone and changes no count any more.
+    ///
+    /// A second call answers with the same books and no records.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe in the sense of its report: cancelled, intake is closed and the rest is
+    /// done when the coordinator is dropped.
+    pub async fn stop(&self, drain: bool, timeout: Duration) -> StopReport<T> {
+        let context = &self.context;
+        context.queue.close();
+        let in_time = if drain {
+            context.raise(Phase::Draining);
+            context.queue.drain();
+            if let Some(breaker) = &context.breaker {
+                breaker.drain();
+            }
+            tokio::time::timeout(timeout, context.queue.wait_settled()).await
+        } else {
+            context.raise(Phase::Ending);
+            context.queue.halt();
+            tokio::time::timeout(timeout, context.queue.wait_nothing_in_flight()).await
+        };
+        context.raise(Phase::Halted);
+        let left = context.queue.revoke_all();
+        let (handed_back, handed_back_shared) = self.settle_left(left).await;
+        let tasks = self
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(tasks) = tasks {
+            // Its workers' pending leases are gone; this only frees them.
+            drop(tokio::time::timeout(LAST_LETTERS, tasks.supervisor).await);
+            tasks.prober.abort();
+            tasks.letters.abort();
+            drop(tasks.callbacks);
+        }
+        context.publish(context.metrics.families());
+        StopReport {
+            stats: self.stats(),
+            handed_back,
+            handed_back_shared,
+            timed_out: in_time.is_err(),
+        }
+    }
+
+    async fn settle_left(&self, left: Vec<Revoked<T>>) -> (Vec<T>, Vec<Batch<T>>) {
+        if left.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        let jobs: Arc<Vec<Job<T>>> = Arc::new(left.into_iter().map(last_job).collect());
+        let letters = &self.context.letters;
+        let written = letters.sink.is_some()
+            && matches!(
+                tokio::time::timeout(LAST_LETTERS, letters.append_apart(&jobs)).await,
+                Ok(Ok(()))
+            );
+        if !written {
+            for job in jobs.iter() {
+                letters.call_back(job);
+            }
+        }
+        self.finish(jobs, written)
+    }
+
+    /// Gives the last records their fate.
+    fn finish(&self, jobs: Arc<Vec<Job<T>>>, written: bool) -> (Vec<T>, Vec<Batch<T>>) {
+        let mut rows = 0;
+        for job in jobs.iter() {
+            for (position, cause) in &job.causes {
+                let reason = cause.reason;
+                let fate =
+                    if written { Fate::DeadLettered(reason) } else { Fate::Dropped(reason) };
+                rows += self.context.queue.settle(job.lease, &[*position], fate);
+            }
+        }
+        let coord_id = &self.context.options.coord_id;
+        if written {
+            tracing::warn!(%coord_id, rows, "records not written before the deadline are in the dead letters");
+            return (Vec::new(), Vec::new());
+        }
+        tracing::error!(%coord_id, rows, "records not written before the deadline are dropped and handed back");
+        hand_back(jobs)
+    }
+
+    fn refused(&self, refused: SubmitError<T>) -> SubmitError<T> {
+        self.context.queue.refuse(refused.refusal, 1);
+        refused
+    }
+
+    fn refuse_rest(&self, rest: usize, accepted: usize, refusal: Refusal) -> SubmitManyError {
+        self.context.queue.refuse(refusal, rest as u64);
+        SubmitManyError { accepted, refusal }
+    }
+
+    /// `drop_oldest` where nobody keeps what goes.
+    fn submit_or_drop(&self, item: T) -> Result<(), SubmitError<T>> {
+        match self.context.queue.push_one(item, true) {
+            Ok(evicted) => {
+                for job in self.overflow_jobs(evicted) {
+                    self.context.letters.drop_rows(&job);
+                }
+                Ok(())
+            }
+            Err(refused) => Err(self.refused(refused)),
+        }
+    }
+
+    /// Pushes as many records as fit after the oldest have gone.
+    async fn push_out(&self, items: &mut VecDeque<T>) -> Result<usize, Refusal> {
+        let queue = &self.context.queue;
+        let place = if self.context.letters.sink.is_some() {
+            Some(
+                self.context
+                    .jobs
+                    .reserve()
+                    .await
+                    .map_err(|_| Refusal::Closed)?,
+            )
+        } else {
+            None
+        };
+        let (pushed, evicted, refusal) = queue.push_chunk(items, true);
+        let jobs = self.overflow_jobs(evicted);
+        match place {
+            Some(place) if !jobs.is_empty() => place.send(jobs),
+            _ => jobs.iter().for_each(|job| self.context.letters.drop_rows(job)),
+        }
+        match refusal {
+            // Nothing could be pushed although the oldest went: the rest is not ours to take.
+            Some(refusal) if pushed == 0 => Err(refusal),
+            _ => Ok(pushed),
+        }
+    }
+
+    fn overflow_jobs(&self, evicted: Vec<Taken<T>>) -> Vec<Job<T>> {
+        evicted.into_iter().map(|taken| self.overflow_job(taken)).collect()
+    }
+
+    fn overflow_job(&self, evicted: Taken<T>) -> Job<T> {
+        let cause = Arc::new(Cause {
+            reason: Reason::Overflow,
+            error: OVERFLOWED.to_owned(),
+            error_class: "none",
+            code: None,
+            attempts: evicted.retry.attempts,
+            worker_id: None,
+            outcome_unknown: evicted.retry.outcome_unknown,
+        });
+        self.context.queue.mark_lettering(evicted.id, &evicted.positions, true);
+        let causes = evicted.positions.iter().map(|p| (*p, Arc::clone(&cause))).collect();
+        let mut job = Job { lease: evicted.id, rows: evicted.rows, causes, told: false };
+        if self.context.letters.sink.is_some() {
+            self.context.letters.call_back(&job);
+            job.told = true;
+        }
+        job
+    }
+}
+
+/// The letters of what a stop took away. What was pushed out by newer records and still waited for
+/// its letter keeps that reason.
+fn last_job<T>(left: Revoked<T>) -> Job<T> {
+    let (reason, error) = if left.told {
+        (Reason::Overflow, OVERFLOWED)
+    } else {
+        (Reason::Shutdown, "not written before the deadline of the stop")
+    };
+    let cause = Arc::new(Cause {
+        reason,
+        error: error.to_owned(),
+        error_class: "none",
+        code: None,
+        attempts: 0,
+        worker_id: None,
+        outcome_unknown: left.outcome_unknown,
+    });
+    let causes = left.positions.iter().map(|p| (*p, Arc::clone(&cause))).collect();
+    Job { lease: left.id, rows: left.rows, causes, told: left.told }
+}
+
+/// The records themselves where nobody else holds them, else a handle on them.
+fn hand_back<T>(jobs: Arc<Vec<Job<T>>>) -> (Vec<T>, Vec<Batch<T>>) {
+    let (mut owned, mut shared) = (Vec::new(), Vec::new());
+    let jobs = match Arc::try_unwrap(jobs) {
+        Ok(jobs) => jobs,
+        // The writer of the last letters did not come back in time and still reads them.
+        Err(jobs) => {
+            shared.extend(
+                jobs.iter()
+                    .map(|job| batch_of(&job.rows.items, &job.causes)),
+            );
+            return (owned, shared);
+        }
+    };
+    for Job { rows, causes, .. } in jobs {
+        match Arc::try_unwrap(rows.items) {
+            Ok(items) => {
+                let mut wanted = vec![false; items.len()];
+                for (position, _) in &causes {
+                    wanted[*position as usize] = true;
+                }
+                owned.extend(
+                    items
+                        .into_iter()
+                        .zip(wanted)
+                        .filter(|(_, w)| *w)
+                        .map(|(i, _)| i),
+                );
+            }
+            Err(items) => shared.push(batch_of(&items, &causes)),
+        }
+    }
+    (owned, shared)
+}
+
+fn batch_of<T>(items: &Arc<Vec<T>>, causes: &[(u32, Arc<Cause>)]) -> Batch<T> {
+    Batch::new(Arc::clone(items)).select(causes.iter().map(|(p, _)| *p).collect())
+}
+
+impl<T: Send + Sync + 'static> Drop for WriteCoordinator<T> {
+    fn drop(&mut self) {
+        let tasks = self
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(tasks) = tasks else { return };
+        let context = &self.context;
+        context.queue.close();
+        context.raise(Phase::Halted);
+        let left = context.queue.revoke_all();
+        if !left.is_empty() {
+            let jobs: Arc<Vec<Job<T>>> = Arc::new(left.into_iter().map(last_job).collect());
+            let letters = &context.letters;
+            let written = letters.sink.is_some()
+                && catch_unwind(AssertUnwindSafe(|| letters.append(&jobs).is_ok()))
+                    .unwrap_or(false);
+            if !written {
+                jobs.iter().for_each(|job| letters.call_back(job));
+            }
+            drop(self.finish(jobs, written));
+        }
+        context.publish(context.metrics.families());
+        tasks.supervisor.abort();
+        tasks.prober.abort();
+        tasks.letters.abort();
+    }
+}

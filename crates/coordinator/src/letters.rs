@@ -1,0 +1,254 @@
+//! The writer of dead letters: one task per coordinator that makes letters durable and only then
+//! gives their records the fate `dead_lettered`.
+//!
+//! Invariants:
+//!
+//! - Order: store COMMIT, then letter appended and fsynced, then the record is settled.
+//! - A letter that cannot be written is an outage of the dead letters: its record stays in flight
+//!   and is tried again; workers go on with other batches until [`JOBS`] groups wait here.
+//! - Letters that wait together are written together, with one fsync.
+//! - User code (describing a letter, serialization, the drop callback) runs outside of any lock,
+//!   and a panic in it costs nothing but the description, or the call.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::dead_letter::{DeadLetterQueue, DlqError, LetterDraft, LetterItem, Reason};
+use crate::queue::{BoundedQueue, Fate, Rows};
+
+/// Groups of records that may wait for their letters before workers wait too.
+pub(crate) const JOBS: usize = 64;
+/// Records whose letters are written with one fsync, at most.
+const RECORDS_PER_APPEND: usize = 4_096;
+/// The first and the longest wait after a failed append.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Why a record was given up.
+#[derive(Clone, Debug)]
+pub struct Cause {
+    /// The closed set of reasons.
+    pub reason: Reason,
+    /// What happened, for a person.
+    pub error: String,
+    /// The error's kind, as in [`mds_core::ErrorKind::as_str`].
+    pub error_class: &'static str,
+    /// The store's own short code.
+    pub code: Option<String>,
+    /// Attempts used up.
+    pub attempts: u32,
+    /// The worker that gave up.
+    pub worker_id: Option<u32>,
+    /// The record may have been written all the same.
+    pub outcome_unknown: bool,
+}
+
+/// A place for dead letters. [`DeadLetterQueue`] is the one of this crate.
+pub trait DeadLetters<T>: Send + Sync + 'static {
+    /// The record as a letter holds it.
+    fn item(&self, item: &T) -> LetterItem;
+
+    /// Makes letters durable; blocks. All or nothing is not required: a letter that was written is
+    /// recognised by its id when it is written again.
+    fn append(&self, letters: Vec<LetterDraft>) -> Result<(), DlqError>;
+
+    /// Bytes that the letters take, for the metric.
+    fn bytes(&self) -> u64 {
+        0
+    }
+
+    /// Whether `append` may block; then it is called where blocking is allowed.
+    fn is_blocking(&self) -> bool {
+        true
+    }
+}
+
+impl<T: Serialize + Send + Sync + 'static> DeadLetters<T> for DeadLetterQueue<T> {
+    fn item(&self, item: &T) -> LetterItem {
+        // An item that cannot be serialized must not hold up the others for ever: its letter says
+        // so and keeps all the rest.
+        LetterItem::record(item).unwrap_or_else(|error| {
+            LetterItem::line(format!("not serializable: {error}").as_bytes())
+        })
+    }
+
+    fn append(&self, letters: Vec<LetterDraft>) -> Result<(), DlqError> {
+        Self::append(self, letters).map(drop)
+    }
+
+    fn bytes(&self) -> u64 {
+        Self::bytes(self).unwrap_or(0)
+    }
+}
+
+/// Completes the letter of a record: its kind, where it was read, the letter that it replaces.
+pub type DescribeFn<T> = dyn Fn(&T, &mut LetterDraft) + Send + Sync;
+/// Called for a record that overflowed or is dropped.
+pub type DropCallback<T> = dyn Fn(&T, Reason) + Send + Sync;
+
+/// Records of one lease, each with its cause.
+pub(crate) struct Job<T> {
+    pub(crate) lease: u64,
+    pub(crate) rows: Rows<T>,
+    pub(crate) causes: Vec<(u32, Arc<Cause>)>,
+    /// The drop callback was called for the records before.
+    pub(crate) told: bool,
+}
+
+/// What the writer works with; shared with `stop`, which writes the last letters itself.
+pub(crate) struct Letters<T> {
+    pub(crate) queue: BoundedQueue<T>,
+    pub(crate) coord_id: String,
+    pub(crate) sink: Option<Arc<dyn DeadLetters<T>>>,
+    pub(crate) describe: Option<Arc<DescribeFn<T>>>,
+    pub(crate) drop_callback: Option<Arc<DropCallback<T>>>,
+    pub(crate) failing: AtomicBool,
+    pub(crate) callback_panics: AtomicU64,
+}
+
+impl<T> fmt::Debug for Letters<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Letters")
+            .field("coord_id", &self.coord_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + Sync + 'static> Letters<T> {
+    /// Settles a group that has no dead letters to go to.
+    pub(crate) fn drop_rows(&self, job: &Job<T>) {
+        self.call_back(job);
+        for (position, cause) in &job.causes {
+            self.queue
+                .settle(job.lease, &[*position], Fate::Dropped(cause.reason));
+        }
+        if let Some((_, cause)) = job.causes.first() {
+            tracing::error!(
+                coord_id = %self.coord_id,
+                reason = cause.reason.as_str(),
+                rows = job.causes.len(),
+                error = %cause.error,
+                "records dropped: there is no dead letter queue"
+            );
+        }
+    }
+
+    /// Tells the drop callback of each record, once.
+    pub(crate) fn call_back(&self, job: &Job<T>) {
+        let Some(callback) = self.drop_callback.as_ref().filter(|_| !job.told) else { return };
+        for (position, cause) in &job.causes {
+            let Some(item) = job.rows.items.get(*position as usize) else { continue };
+            if catch_unwind(AssertUnwindSafe(|| callback(item, cause.reason))).is_err() {
+                self.callback_panics.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(coord_id = %self.coord_id, "drop callback panicked");
+            }
+        }
+    }
+
+    /// Writes the letters of `jobs`, once; blocks.
+    pub(crate) fn append(&self, jobs: &[Job<T>]) -> Result<(), DlqError> {
+        let Some(sink) = &self.sink else {
+            return Ok(());
+        };
+        let mut letters = Vec::new();
+        for job in jobs {
+            for (position, cause) in &job.causes {
+                let Some(item) = job.rows.items.get(*position as usize) else {
+                    continue;
+                };
+                letters.push(self.draft(sink.as_ref(), item, cause));
+            }
+        }
+        sink.append(letters)
+    }
+
+    fn draft(&self, sink: &dyn DeadLetters<T>, item: &T, cause: &Cause) -> LetterDraft {
+        let mut draft = LetterDraft {
+            code: cause.code.clone(),
+            attempts: cause.attempts,
+            worker_id: cause.worker_id,
+            outcome_unknown: cause.outcome_unknown,
+            ..LetterDraft::new(
+                self.coord_id.as_str(),
+                cause.reason,
+                cause.error.as_str(),
+                cause.error_class,
+                sink.item(item),
+            )
+        };
+        if let Some(describe) = &self.describe
+            && catch_unwind(AssertUnwindSafe(|| describe(item, &mut draft))).is_err()
+        {
+            self.callback_panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(coord_id = %self.coord_id, "describing a letter panicked");
+        }
+        draft
+    }
+
+    fn settle(&self, jobs: &[Job<T>]) {
+        for job in jobs {
+            for (position, cause) in &job.causes {
+                self.queue
+                    .settle(job.lease, &[*position], Fate::DeadLettered(cause.reason));
+            }
+        }
+    }
+
+    /// Runs until the last sender is gone.
+    pub(crate) async fn run(self: Arc<Self>, mut jobs: mpsc::Receiver<Vec<Job<T>>>) {
+        while let Some(mut waiting) = jobs.recv().await {
+            let mut records: usize = waiting.iter().map(|job| job.causes.len()).sum();
+            while records < RECORDS_PER_APPEND
+                && let Ok(more) = jobs.try_recv()
+            {
+                records += more.iter().map(|job| job.causes.len()).sum::<usize>();
+                waiting.extend(more);
+            }
+            self.write(waiting).await;
+        }
+    }
+
+    /// Writes letters until they are written. A stop takes the records away from a writer that
+    /// does not get through; its late success then settles nothing.
+    async fn write(self: &Arc<Self>, jobs: Vec<Job<T>>) {
+        let jobs = Arc::new(jobs);
+        let mut backoff = BACKOFF.0;
+        loop {
+            let error = match self.append_apart(&jobs).await {
+                Ok(()) => {
+                    self.failing.store(false, Ordering::Relaxed);
+                    self.settle(&jobs);
+                    return;
+                }
+                Err(error) => error,
+            };
+            if !self.failing.swap(true, Ordering::Relaxed) {
+                tracing::error!(coord_id = %self.coord_id, %error, "dead letters cannot be written; their records wait");
+            }
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF.1);
+        }
+    }
+
+    /// Appends where blocking is allowed; the error is told as text, for it may be a panic.
+    pub(crate) async fn append_apart(
+        self: &Arc<Self>,
+        jobs: &Arc<Vec<Job<T>>>,
+    ) -> Result<(), String> {
+        let letters = Arc::clone(self);
+        let jobs = Arc::clone(jobs);
+        let append = move || match catch_unwind(AssertUnwindSafe(|| letters.append(&jobs))) {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(_) => Err("writing the letters panicked".to_owned()),
+        };
+        if self.sink.as_ref().is_none_or(|sink| !sink.is_blocking()) {
+            return append();
+        }
+        tokio::task::spawn_blocking(append).await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+}

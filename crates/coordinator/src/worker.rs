@@ -1,0 +1,495 @@
+//! A worker: takes a batch, writes it, and gives every row of it an outcome.
+//!
+//! # From a failed attempt to an outcome
+//!
+//! ```text
+//! attempt ─► rows with a final answer are settled, never tried again
+//!    │
+//!    └► the rest, by the error's kind
+//!         environment, fatal   wait (no attempt used), the circuit breaker decides how long
+//!         transient            retry with backoff; attempts used up ─► halve
+//!         rejected             halve at once, the store refused something in it
+//!         unknown              as transient if its text says so, else halve at once
+//!    one row alone
+//!         rejected             dead letter (rejected_row)
+//!         else                 dead letter (retries_exhausted), once it is proven that the row is
+//!                              to blame and not the store
+//! ```
+//!
+//! **Proof.** A row that fails alone with its attempts used up is given up only if another write
+//! succeeded between its first failure and the start of this attempt; or the sink's own check said
+//! yes before an attempt that failed all the same; or every record here is such a row, and probes
+//! of the circuit breaker have failed with it as often as attempts are allowed. Until then the row
+//! goes back to the end of the queue, so that others are tried. Without this rule a store that is
+//! down for a minute and answers with errors nobody can classify would empty the queue into the
+//! dead letters.
+//!
+//! **Cancellation.** The sink's future runs in a task of its own and is never dropped half-way; on
+//! a timeout, or when the worker is ended, it goes on alone and its answer changes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mds_core::{Batch, ErrorKind, RowOutcome, Sink, SinkError, WriteReport};
+use tokio::time::Instant;
+
+use crate::breaker::Permit;
+use crate::context::{Context, Phase};
+use crate::dead_letter::Reason;
+use crate::letters::{Cause, Job};
+use crate::queue::{Fate, Lease, RetryState};
+use crate::retry::Action;
+
+/// Rows of a lease that are tried together.
+struct Unit {
+    positions: Vec<u32>,
+    retry: RetryState,
+    /// Failures that used up no attempt, for the length of the next wait.
+    waits: u32,
+}
+
+impl Unit {
+    fn new(positions: Vec<u32>, retry: RetryState) -> Self {
+        Self {
+            positions,
+            retry,
+            waits: 0,
+        }
+    }
+
+    fn is_alone(&self) -> bool {
+        self.positions.len() == 1
+    }
+
+    /// Two halves; a row that is alone from now on starts its attempts anew.
+    fn halve(mut self, attempts: u32) -> (Self, Self) {
+        let right = self.positions.split_off(self.positions.len() / 2);
+        let part = |positions: Vec<u32>| {
+            let attempts = if positions.len() == 1 { 0 } else { attempts };
+            Self::new(
+                positions,
+                RetryState {
+                    attempts,
+                    overtaken: 0,
+                    ..self.retry
+                },
+            )
+        };
+        (part(std::mem::take(&mut self.positions)), part(right))
+    }
+}
+
+/// What comes after an attempt.
+enum Next {
+    Done,
+    Again(Unit, Duration),
+    Halves(Unit, Unit),
+    /// The row goes back to the end of the queue, not before the given wait.
+    Aside(Unit, Duration),
+}
+
+pub(crate) struct Worker<T, S> {
+    pub(crate) id: u32,
+    pub(crate) core: Arc<Context<T>>,
+    pub(crate) sink: Arc<S>,
+}
+
+impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
+    /// Works until the queue is closed and empty, or this worker is above the limit.
+    pub(crate) async fn run(self) {
+        loop {
+            let core = &self.core;
+            let id = self.id as usize;
+            let Some(lease) = core.queue.lease(|| id >= core.worker_limit()).await else {
+                return;
+            };
+            self.expire().await;
+            self.process(lease).await;
+        }
+    }
+
+    /// Gives up records that waited longer than the setting allows.
+    async fn expire(&self) {
+        let Some(max_age) = self.core.options.max_age else {
+            return;
+        };
+        while let Some(lease) = self.core.queue.take_expired(max_age) {
+            let error = format!("waited longer than max_age ({} s)", max_age.as_secs_f64());
+            let cause = Arc::new(self.cause(Reason::Expired, error, "none", None, lease.retry()));
+            let causes = lease
+                .positions()
+                .iter()
+                .map(|p| (*p, Arc::clone(&cause)))
+                .collect();
+            self.give_up(&lease, causes).await;
+        }
+    }
+
+    async fn process(&self, lease: Lease<T>) {
+        let started = Instant::now();
+        let mut units = vec![Unit::new(lease.positions().to_vec(), lease.retry())];
+        let mut wrote = false;
+        while let Some(unit) = units.pop() {
+            let Some(permit) = self.permit().await else {
+                give_back_all(&lease, units, [unit]);
+                return;
+            };
+            let is_probe = permit.as_ref().is_some_and(Permit::is_probe);
+            let next = self.attempt(&lease, unit, permit, &mut wrote).await;
+            // A probe that failed leaves the next probe to another batch.
+            let circuit_open = is_probe && !matches!(next, Next::Done) && self.core.is_open();
+            match next {
+                Next::Done => {}
+                Next::Again(unit, _) if circuit_open => {
+                    give_back_all(&lease, units, [unit]);
+                    return;
+                }
+                Next::Halves(a, b) if circuit_open => {
+                    give_back_all(&lease, units, [a, b]);
+                    return;
+                }
+                Next::Again(unit, delay) => {
+                    let may_go_on = self.pause(delay).await;
+                    units.push(unit);
+                    if !may_go_on {
+                        give_back_all(&lease, units, []);
+                        return;
+                    }
+                }
+                Next::Halves(a, b) => units.extend([b, a]),
+                Next::Aside(unit, delay) => {
+                    let not_before = Some(Instant::now() + delay);
+                    lease.give_back(&unit.positions, unit.retry, not_before);
+                }
+            }
+        }
+        self.core
+            .metrics
+            .worker(self.id)
+            .batch(started.elapsed(), wrote);
+    }
+
+    /// The right to write; `None` if no write may be started any more.
+    async fn permit(&self) -> Option<Option<Permit>> {
+        let Some(breaker) = &self.core.breaker else {
+            return self.core.may_write().then_some(None);
+        };
+        tokio::select! {
+            biased;
+            () = self.core.wait_for(Phase::Ending) => None,
+            permit = breaker.acquire() => Some(Some(permit)),
+        }
+    }
+
+    /// Waits; `false` if no write may be started any more.
+    async fn pause(&self, delay: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.core.wait_for(Phase::Ending) => false,
+            () = tokio::time::sleep(delay) => true,
+        }
+    }
+
+    async fn attempt(
+        &self,
+        lease: &Lease<T>,
+        unit: Unit,
+        permit: Option<Permit>,
+        wrote: &mut bool,
+    ) -> Next {
+        let batch = lease.batch_of(&unit.positions);
+        let before = self.core.successes();
+        let started = Instant::now();
+        // Should this worker end here, nobody knows what becomes of the rows.
+        lease.set_outcome_unknown(true);
+        let report = self.write(batch).await;
+        lease.set_outcome_unknown(false);
+        self.core
+            .metrics
+            .sink()
+            .attempt(started.elapsed(), report.error.is_none());
+        let is_probe = permit.as_ref().is_some_and(Permit::is_probe);
+        tell_breaker(permit, report.error.as_ref());
+        let (unit, rejected) = self.settle(lease, &unit, &report, wrote);
+        self.core.queue.add_conflicts(report.conflicts);
+        self.give_up(lease, rejected).await;
+        if unit.positions.is_empty() {
+            return Next::Done;
+        }
+        let error = report.error.unwrap_or_else(|| {
+            SinkError::new(
+                ErrorKind::Unknown,
+                "no_answer",
+                "the sink left rows without an answer",
+            )
+        });
+        self.core.metrics.worker(self.id).error(error.kind());
+        self.core.note_error(&error);
+        self.after_failure(lease, unit, &error, before, is_probe)
+            .await
+    }
+
+    /// Runs the sink in a task of its own and makes an answer of whatever happens to it.
+    async fn write(&self, batch: Batch<T>) -> WriteReport {
+        let rows = batch.len();
+        let sink = Arc::clone(&self.sink);
+        let task = tokio::spawn(async move { sink.write(batch).await });
+        let limit = self.core.options.write_timeout;
+        let error = match tokio::time::timeout(limit, task).await {
+            Ok(Ok(report)) if report.outcomes.len() == rows => return report,
+            Ok(Ok(report)) => {
+                let text = format!(
+                    "the sink answered for {} rows of {rows}",
+                    report.outcomes.len()
+                );
+                SinkError::new(ErrorKind::Unknown, "wrong_answer", text).with_unknown_outcome()
+            }
+            Ok(Err(join)) => {
+                let what = if join.is_panic() {
+                    "panicked"
+                } else {
+                    "was cancelled"
+                };
+                SinkError::new(ErrorKind::Unknown, what, format!("the sink {what}"))
+                    .with_source(join)
+                    .with_unknown_outcome()
+            }
+            Err(_) => {
+                let text = format!("no answer within write_timeout ({} s)", limit.as_secs_f64());
+                SinkError::new(ErrorKind::Transient, "write_timeout", text).with_unknown_outcome()
+            }
+        };
+        WriteReport::failed(rows, error)
+    }
+
+    /// Settles the rows that have an answer. What is left is the unit of the rows that have none;
+    /// refused rows are on their way to the dead letters.
+    fn settle(
+        &self,
+        lease: &Lease<T>,
+        unit: &Unit,
+        report: &WriteReport,
+        wrote: &mut bool,
+    ) -> (Unit, Vec<(u32, Arc<Cause>)>) {
+        let (mut written, mut superseded) = (Vec::new(), Vec::new());
+        let (mut rejected, mut left) = (Vec::new(), Vec::new());
+        for (position, outcome) in unit.positions.iter().zip(&report.outcomes) {
+            match outcome {
+                RowOutcome::Written => written.push(*position),
+                // It was this batch that wrote it, in an attempt whose answer was lost.
+                RowOutcome::Same if unit.retry.outcome_unknown => written.push(*position),
+                RowOutcome::Same | RowOutcome::Superseded => superseded.push(*position),
+                RowOutcome::Rejected { code, reason } => {
+                    let retry = RetryState {
+                        attempts: unit.retry.attempts + 1,
+                        ..unit.retry
+                    };
+                    let code = Some(code.clone());
+                    let class = ErrorKind::Rejected.as_str();
+                    let cause = self.cause(Reason::RejectedRow, reason.clone(), class, code, retry);
+                    rejected.push((*position, Arc::new(cause)));
+                }
+                RowOutcome::NotTried => left.push(*position),
+            }
+        }
+        if !written.is_empty() || !superseded.is_empty() {
+            *wrote |= !written.is_empty();
+            self.core.count_success();
+            self.core
+                .observe_latency(written.iter().filter_map(|p| lease.meta(*p)));
+            lease.settle_rows(&written, Fate::Written);
+            lease.settle_rows(&superseded, Fate::Superseded);
+        }
+        let mut retry = unit.retry;
+        retry.outcome_unknown |= report
+            .error
+            .as_ref()
+            .is_some_and(SinkError::outcome_unknown);
+        (
+            Unit {
+                positions: left,
+                retry,
+                waits: unit.waits,
+            },
+            rejected,
+        )
+    }
+
+    async fn after_failure(
+        &self,
+        lease: &Lease<T>,
+        mut unit: Unit,
+        error: &SinkError,
+        before: u64,
+        is_probe: bool,
+    ) -> Next {
+        let policy = &self.core.options.retry_policy;
+        let max_attempts = policy.max_attempts.max(1);
+        let proven = unit.retry.first_mark.is_some_and(|mark| before > mark);
+        if unit.retry.first_mark.is_some() && before > unit.retry.last_mark {
+            unit.retry.overtaken += 1;
+        }
+        unit.retry.last_mark = self.core.successes();
+        unit.retry.first_mark.get_or_insert(unit.retry.last_mark);
+        match Action::of(error) {
+            Action::Wait if unit.retry.overtaken < max_attempts => {
+                unit.waits += 1;
+                let delay = policy.delay(unit.waits, error);
+                Next::Again(unit, delay)
+            }
+            Action::Halve if unit.is_alone() => {
+                let code = Some(error.code().to_owned());
+                let class = error.kind().as_str();
+                unit.retry.attempts += 1;
+                self.give_up_alone(lease, &unit, Reason::RejectedRow, error, class, code)
+                    .await
+            }
+            Action::Retry => {
+                unit.retry.attempts += 1;
+                if unit.retry.attempts < max_attempts {
+                    let delay = policy.delay(unit.retry.attempts, error);
+                    return Next::Again(unit, delay);
+                }
+                self.take_apart(lease, unit, error, proven, is_probe).await
+            }
+            // A batch that nobody else's success helps is taken apart like one that used up its
+            // attempts.
+            Action::Wait | Action::Isolate => {
+                unit.retry.attempts += 1;
+                self.take_apart(lease, unit, error, proven, is_probe).await
+            }
+            Action::Halve => {
+                let attempts = unit.retry.attempts;
+                let (a, b) = unit.halve(attempts);
+                Next::Halves(a, b)
+            }
+        }
+    }
+
+    async fn take_apart(
+        &self,
+        lease: &Lease<T>,
+        unit: Unit,
+        error: &SinkError,
+        proven: bool,
+        is_probe: bool,
+    ) -> Next {
+        if unit.is_alone() {
+            return self.judge(lease, unit, error, proven, is_probe).await;
+        }
+        // The parts get one attempt each: theirs are used up.
+        let (a, b) = unit.halve(self.core.options.retry_policy.max_attempts);
+        Next::Halves(a, b)
+    }
+
+    /// Decides about a row that failed alone with its attempts used up.
+    async fn judge(
+        &self,
+        lease: &Lease<T>,
+        mut unit: Unit,
+        error: &SinkError,
+        proven: bool,
+        is_probe: bool,
+    ) -> Next {
+        let policy = &self.core.options.retry_policy;
+        let delay = policy.delay(unit.retry.attempts, error);
+        let newly = !unit.retry.suspect;
+        let healthy = unit.retry.checked || proven;
+        unit.retry.suspect = true;
+        if is_probe {
+            unit.retry.probes += 1;
+        }
+        let only_suspects = self.core.queue.suspect(lease.id(), newly);
+        let tried_enough = self.core.breaker.is_none() || unit.retry.probes >= policy.max_attempts;
+        if healthy || (only_suspects && tried_enough) {
+            let class = error.kind().as_str();
+            let code = Some(error.code().to_owned());
+            let reason = Reason::RetriesExhausted;
+            return self
+                .give_up_alone(lease, &unit, reason, error, class, code)
+                .await;
+        }
+        unit.retry.checked = self.check().await;
+        Next::Aside(unit, delay)
+    }
+
+    /// Whether the sink has a probe of its own and it says yes.
+    async fn check(&self) -> bool {
+        let sink = Arc::clone(&self.sink);
+        let task = tokio::spawn(async move { sink.check().await });
+        let limit = self.core.options.write_timeout;
+        matches!(
+            tokio::time::timeout(limit, task).await,
+            Ok(Ok(Some(Ok(()))))
+        )
+    }
+
+    async fn give_up_alone(
+        &self,
+        lease: &Lease<T>,
+        unit: &Unit,
+        reason: Reason,
+        error: &SinkError,
+        class: &'static str,
+        code: Option<String>,
+    ) -> Next {
+        let cause = Arc::new(self.cause(reason, error.to_string(), class, code, unit.retry));
+        let causes = unit
+            .positions
+            .iter()
+            .map(|p| (*p, Arc::clone(&cause)))
+            .collect();
+        self.give_up(lease, causes).await;
+        Next::Done
+    }
+
+    fn cause(
+        &self,
+        reason: Reason,
+        error: String,
+        error_class: &'static str,
+        code: Option<String>,
+        retry: RetryState,
+    ) -> Cause {
+        Cause {
+            reason,
+            error,
+            error_class,
+            code,
+            attempts: retry.attempts,
+            worker_id: Some(self.id),
+            outcome_unknown: retry.outcome_unknown,
+        }
+    }
+
+    /// Hands rows to the writer of dead letters (waits while too many groups are there already).
+    async fn give_up(&self, lease: &Lease<T>, causes: Vec<(u32, Arc<Cause>)>) {
+        if causes.is_empty() {
+            return;
+        }
+        let positions: Vec<u32> = causes.iter().map(|(position, _)| *position).collect();
+        self.core.queue.mark_lettering(lease.id(), &positions, false);
+        let job = Job {
+            lease: lease.id(),
+            rows: lease.rows().clone(),
+            causes,
+            told: false,
+        };
+        self.core.give_up(job).await;
+    }
+}
+
+fn give_back_all<T>(lease: &Lease<T>, units: Vec<Unit>, last: impl IntoIterator<Item = Unit>) {
+    for unit in last.into_iter().chain(units) {
+        lease.give_back(&unit.positions, unit.retry, None);
+    }
+}
+
+fn tell_breaker(permit: Option<Permit>, error: Option<&SinkError>) {
+    let Some(permit) = permit else { return };
+    match error.map(SinkError::kind) {
+        None | Some(ErrorKind::Rejected) => permit.success(),
+        Some(ErrorKind::Fatal) => permit.fatal(),
+        Some(_) => permit.failure(),
+    }
+}
