@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use mds_core::{Bar, Fundamentals, Kind, News, OptionSnap, Symbol, TenantId, Timestamp, Vendor};
 use rusqlite::Connection;
 
+use super::edges::Edges;
 use super::layout::{BUCKETS_PER_EXTENT, Layout, Sql};
 use super::read::{self, Cursor, Series};
-use crate::{Freshness, KindStats, LatestPrice, Query};
+use crate::{Freshness, KindStats, LatestPrice, Order, Query};
 
 /// The last price of each (tenant, vendor, symbol) that `query` selects.
 pub(crate) fn latest(conn: &Connection, query: &Query) -> rusqlite::Result<Vec<LatestPrice>> {
     let mut best: BTreeMap<(Symbol, TenantId, Vendor), (Timestamp, i64, f64)> = BTreeMap::new();
+    let mut last = Edges::<Bar>::new(conn, Order::NewestFirst, "d.close_price IS NOT NULL");
     for series in read::select_series(conn, Kind::Bars, true, query)? {
-        let Some(bar) = read::last_of::<Bar>(conn, &series, |b| b.close_price.is_some())? else {
+        let Some(bar) = last.of(&series)? else {
             continue;
         };
         let Some(price) = bar.close_price else {
@@ -87,9 +89,11 @@ fn stats_of<R: Layout>(
         latest: None,
     };
     let mut by_vendor: BTreeMap<_, (u64, Timestamp)> = BTreeMap::new();
+    let mut firsts = Edges::<R>::new(conn, Order::OldestFirst, "true");
+    let mut lasts = Edges::<R>::new(conn, Order::NewestFirst, "true");
     for series in all {
-        let first = read::first_of::<R>(conn, &series)?.map(|r| r.time());
-        let Some(last) = read::last_of::<R>(conn, &series, |_| true)?.map(|r| r.time()) else {
+        let first = firsts.of(&series)?.map(|r| r.time());
+        let Some(last) = lasts.of(&series)?.map(|r| r.time()) else {
             continue;
         };
         stats.earliest = stats.earliest.into_iter().chain(first).min();

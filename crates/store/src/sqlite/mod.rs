@@ -4,6 +4,7 @@ mod admin;
 mod bare;
 pub(crate) mod codes;
 mod connect;
+mod edges;
 mod failure;
 mod intern;
 mod kinds;
