@@ -112,7 +112,7 @@ impl<T> Letter<T> {
 
     /// How often the record was replayed before it came back.
     pub fn replays(&self) -> u32 {
-        replays_of(&self.metadata)
+        replays_of(self.metadata.get("replays"))
     }
 
     /// Whether the record may have been written all the same.
@@ -125,8 +125,8 @@ impl<T> Letter<T> {
     }
 }
 
-fn replays_of(metadata: &Map<String, Value>) -> u32 {
-    let replays = metadata.get("replays").and_then(Value::as_u64);
+fn replays_of(replays: Option<&Value>) -> u32 {
+    let replays = replays.and_then(Value::as_u64);
     u32::try_from(replays.unwrap_or(0)).unwrap_or(u32::MAX)
 }
 
@@ -190,18 +190,13 @@ impl Wire {
         self.metadata.as_ref()?.get(key)?.as_str()
     }
 
-    /// The letter's id and how often it was replayed.
-    ///
-    /// An `id` counts only in a letter that says what all of ours say: in the metadata of another
-    /// program it may be anything, and equal in letters that are not.
-    pub(super) fn identity(&self, fingerprint: Fingerprint) -> (Uuid, u32) {
-        let ours = || {
-            self.text("coord_id")?;
-            self.text("reason")?.parse::<Reason>().ok()?;
-            let id = Uuid::try_parse(self.text("id")?).ok()?;
-            Some((id, replays_of(self.metadata.as_ref()?)))
+    /// The letter's id; for a letter that is not ours the fingerprint of its line.
+    pub(super) fn id(&self, fingerprint: Fingerprint) -> Uuid {
+        let ours = |metadata: &Map<String, Value>| {
+            let get = |key| metadata.get(key);
+            our_id(get("coord_id")?, get("reason")?, get("id")?)
         };
-        ours().unwrap_or((fingerprint, 0))
+        self.metadata.as_ref().and_then(ours).unwrap_or(fingerprint)
     }
 
     pub(super) fn into_letter<T: DeserializeOwned>(
@@ -225,6 +220,44 @@ impl Wire {
             lines: key.lines,
         }
     }
+}
+
+/// What a line says about which letter it is.
+#[derive(Debug, Deserialize)]
+pub(super) struct Head {
+    #[serde(default)]
+    metadata: Option<HeadMetadata>,
+}
+
+#[derive(Debug, Deserialize)]
+struct HeadMetadata {
+    coord_id: Value,
+    reason: Value,
+    id: Value,
+    #[serde(default)]
+    replays: Value,
+}
+
+impl Head {
+    /// The letter's id and how often it was replayed; for a line that is no letter of ours its
+    /// fingerprint.
+    pub(super) fn identity(line: &[u8], fingerprint: Fingerprint) -> (Uuid, u32) {
+        let ours = || {
+            let head: Self = serde_json::from_slice(line).ok()?;
+            let head = head.metadata?;
+            let id = our_id(&head.coord_id, &head.reason, &head.id)?;
+            Some((id, replays_of(Some(&head.replays))))
+        };
+        ours().unwrap_or((fingerprint, 0))
+    }
+}
+
+/// An `id` counts only in a letter that says what all of ours say: in the metadata of another
+/// program it may be anything, and equal in letters that are not.
+fn our_id(coord_id: &Value, reason: &Value, id: &Value) -> Option<Uuid> {
+    coord_id.as_str()?;
+    reason.as_str()?.parse::<Reason>().ok()?;
+    Uuid::try_parse(id.as_str()?).ok()
 }
 
 impl<T> From<Letter<T>> for DlqRecord<T> {

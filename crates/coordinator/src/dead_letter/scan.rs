@@ -1,13 +1,10 @@
 //! Reading letters: rotated files and the active one, oldest first, in bounded memory.
 //!
-//! A scan reads twice. The first pass notes the fingerprints of all unsettled lines, grouped by
-//! letter id (about 100 bytes a letter); the second gives each letter once, at its newest copy: the
-//! one with most replays, then the later one. A line that the first pass did not see, since it was
-//! appended in between, is left for the next scan; a line that is met twice, since its file was
-//! rotated in between, is given once. So no lock is held while reading, except to wait for an
-//! append that is under way.
+//! A scan reads twice: first for an [`Index`] of what there is, then to give each letter once, at
+//! its newest copy. A line that the first pass did not see, since it was appended in between, is
+//! left for the next scan; a line that is met twice, since its file was rotated in between, is
+//! given once. So no lock is held while reading, except to wait for an append that is under way.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::marker::PhantomData;
@@ -15,14 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use uuid::Uuid;
 
 use super::draft::MAX_LINE_BYTES;
 use super::error::DlqError;
 use super::files::Files;
 use super::filter::LetterFilter;
-use super::letter::{Damaged, Entry, Fingerprint, LetterKey, Wire, fingerprint};
-use super::settle::Settled;
+use super::index::Index;
+use super::letter::{Damaged, Entry, Fingerprint, Wire, fingerprint};
 
 /// How much of a damaged line is shown.
 const PREVIEW_BYTES: usize = 200;
@@ -188,83 +184,6 @@ pub(super) fn open(path: &Path) -> Result<Option<FileLines>, DlqError> {
     }
 }
 
-/// The copies of one letter.
-#[derive(Debug)]
-struct Group {
-    newest: Fingerprint,
-    replays: u32,
-    /// Oldest first.
-    older: Vec<Fingerprint>,
-}
-
-/// All unsettled letters and damaged lines, by id; a damaged line's id is its fingerprint.
-#[derive(Debug, Default)]
-pub(super) struct Index {
-    groups: HashMap<Uuid, Group>,
-}
-
-impl Index {
-    pub(super) fn build(files: &Arc<Files>) -> Result<Self, DlqError> {
-        let settled = Settled::load(files)?;
-        let mut lines = Lines::open(files)?;
-        let mut buffer = Vec::new();
-        let mut index = Self::default();
-        while let Some(line) = lines.next(&mut buffer)? {
-            if settled.contains(&line.fingerprint) {
-                continue;
-            }
-            let (id, replays) = match Wire::parse(&buffer) {
-                Ok(wire) if !line.too_long => wire.identity(line.fingerprint),
-                _ => (line.fingerprint, 0),
-            };
-            index.add(id, line.fingerprint, replays);
-        }
-        Ok(index)
-    }
-
-    fn add(&mut self, id: Uuid, line: Fingerprint, replays: u32) {
-        let Some(group) = self.groups.get_mut(&id) else {
-            let group = Group {
-                newest: line,
-                replays,
-                older: Vec::new(),
-            };
-            self.groups.insert(id, group);
-            return;
-        };
-        let older = &mut group.older;
-        if group.newest == line || older.contains(&line) {
-            return;
-        }
-        if replays >= group.replays {
-            older.push(std::mem::replace(&mut group.newest, line));
-            group.replays = replays;
-        } else {
-            older.insert(0, line);
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.groups.len()
-    }
-
-    /// Takes the letter whose newest copy is this line out of the index.
-    fn take_newest(&mut self, id: Uuid, line: Fingerprint) -> Option<LetterKey> {
-        if self.groups.get(&id)?.newest != line {
-            return None;
-        }
-        self.take(id)
-    }
-
-    /// Takes a letter out of the index.
-    pub(super) fn take(&mut self, id: Uuid) -> Option<LetterKey> {
-        let group = self.groups.remove(&id)?;
-        let mut lines = group.older;
-        lines.push(group.newest);
-        Some(LetterKey { id, lines })
-    }
-}
-
 /// The unsettled letters that a filter selects, each once, oldest first; made by
 /// [`DeadLetterQueue::scan`](super::DeadLetterQueue::scan).
 ///
@@ -294,7 +213,7 @@ impl<T: DeserializeOwned> Scan<T> {
     }
 
     fn advance(&mut self) -> Result<Option<Entry<T>>, DlqError> {
-        while self.left > 0 && self.index.len() > 0 {
+        while self.left > 0 {
             let Some(line) = self.lines.next(&mut self.buffer)? else {
                 break;
             };
@@ -307,6 +226,9 @@ impl<T: DeserializeOwned> Scan<T> {
     }
 
     fn entry(&mut self, line: &Line) -> Option<Entry<T>> {
+        if !self.index.holds(line.fingerprint) {
+            return None;
+        }
         let parsed = if line.too_long {
             Err(format!("longer than {MAX_LINE_BYTES} bytes"))
         } else {
@@ -315,13 +237,13 @@ impl<T: DeserializeOwned> Scan<T> {
         let wire = match parsed {
             Ok(wire) => wire,
             Err(problem) => {
-                self.index.take_newest(line.fingerprint, line.fingerprint)?;
+                self.index.take(line.fingerprint, line.fingerprint)?;
                 let damaged = || Entry::Damaged(damaged(line, &self.buffer, problem));
                 return self.filter.selects_everything().then(damaged);
             }
         };
-        let (id, _) = wire.identity(line.fingerprint);
-        let key = self.index.take_newest(id, line.fingerprint)?;
+        let id = wire.id(line.fingerprint);
+        let key = self.index.take(id, line.fingerprint)?;
         if !self.filter.selects_wire(id, &wire) {
             return None;
         }

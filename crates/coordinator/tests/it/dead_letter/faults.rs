@@ -41,7 +41,7 @@ fn a_line_that_is_being_written_is_waited_for() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // Another process that appends, stopped in the middle of each line.
-            for _ in 0..2_000 {
+            for _ in 0..500 {
                 lock.lock().unwrap();
                 let mut file = OpenOptions::new().append(true).open(&path).unwrap();
                 file.write_all(&line[..100]).unwrap();

@@ -151,12 +151,12 @@ fn a_copy_that_a_kill_left_beside_the_newer_one_is_settled_with_it() {
 #[test]
 fn settling_at_the_same_time_forgets_nothing() {
     let (dir, path) = folder();
-    let dlq = rotated_queue(&path, 120);
+    let dlq = rotated_queue(&path, 60);
     std::thread::scope(|scope| {
         for own in 0..4 {
             let dlq = dlq.clone();
             scope.spawn(move || {
-                for n in (own..120).step_by(4) {
+                for n in (own..60).step_by(4) {
                     assert_eq!(dlq.settle(&[draft(n).id()]).unwrap(), 1, "{n}");
                     let gone = numbers(&dlq)
                         .into_iter()
