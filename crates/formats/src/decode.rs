@@ -12,6 +12,23 @@ use crate::error::ReadError;
 use crate::input::{Line, Part};
 use crate::verdict::{Fault, InvalidRow, RAW_LIMIT, Row, Verdict, crop};
 
+/// A key part that neither a part of the input nor its name nor an option gives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lacking {
+    pub(crate) field: &'static str,
+    pub(crate) flag: &'static str,
+}
+
+impl Lacking {
+    pub(crate) fn in_part(self, part: &Part) -> ReadError {
+        ReadError::Missing {
+            path: part.path.to_string(),
+            field: self.field,
+            flag: self.flag,
+        }
+    }
+}
+
 /// Turns the parts of an input into verdicts.
 pub(crate) trait Decoder<R>: Send {
     /// Starts on a part.
@@ -35,7 +52,6 @@ pub(crate) struct Verdicts<'a, R> {
     /// Rows that were read so far, records and invalid ones.
     pub(crate) rows: &'a mut u64,
     pub(crate) path: Arc<str>,
-    pub(crate) notes: &'a mut Vec<String>,
 }
 
 /// Where the verdicts of one line go.

@@ -9,9 +9,9 @@
 use mds_core::Record;
 use memchr::{memchr, memchr_iter};
 
-use crate::decode::{Decoder, Out, Verdicts, text_of};
+use crate::decode::{Decoder, Lacking, Out, Verdicts, text_of};
 use crate::error::ReadError;
-use crate::input::Part;
+use crate::input::{Name, Part};
 use crate::verdict::Fault;
 
 /// How far a quoted field may go on over line ends, in bytes.
@@ -173,6 +173,11 @@ pub(crate) trait RowDecoder<R>: Send {
     /// Whether quoted fields may hold line ends.
     const MULTILINE: bool = false;
 
+    /// Starts on a part with these names.
+    fn begin(&mut self, _names: &[Name], _notes: &mut Vec<String>) -> Result<(), Lacking> {
+        Ok(())
+    }
+
     /// Takes the header of a part; the error, a sentence, ends the reading.
     fn header(&mut self, _header: &Fielded<'_>) -> Result<(), String> {
         Ok(())
@@ -211,9 +216,10 @@ impl<D> ByRow<D> {
 }
 
 impl<R: Record, D: RowDecoder<R>> Decoder<R> for ByRow<D> {
-    fn begin(&mut self, _: &mut Part, _: &mut Vec<String>) -> Result<(), ReadError> {
+    fn begin(&mut self, part: &mut Part, notes: &mut Vec<String>) -> Result<(), ReadError> {
         self.at_start = true;
-        Ok(())
+        let begun = self.decoder.begin(&part.names, notes);
+        begun.map_err(|lacking| lacking.in_part(part))
     }
 
     fn fill(

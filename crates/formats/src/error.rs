@@ -195,6 +195,16 @@ pub enum ReadError {
         #[source]
         source: serde_json::Error,
     },
+    /// An entry of an archive whose name does not say what the first one's did.
+    #[error("{path}: neither the entry nor its name gives the {field}; pass {flag}")]
+    Missing {
+        /// The file, as the user named it; an entry of an archive follows after `!`.
+        path: String,
+        /// The key part.
+        field: &'static str,
+        /// What to pass.
+        flag: &'static str,
+    },
     /// More bytes than the limit allows.
     #[error("{path} unpacks to more than {limit} bytes, the limit for {what}")]
     TooLarge {

@@ -164,7 +164,6 @@ impl<R: Readable> Reader<R> {
             out,
             rows: &mut self.rows,
             path: Arc::clone(&part.path),
-            notes: &mut self.notes,
         };
         if !self.decoder.fill(part, &mut verdicts, max)? {
             self.part = None;

@@ -19,11 +19,15 @@ pub fn formats() -> &'static [&'static Format] {
     &FORMATS
 }
 
-static FORMATS: [&Format; 4] = [
+static FORMATS: [&Format; 8] = [
     &own::ndjson::FORMAT,
     &own::json::FORMAT,
     &own::csv::FORMAT,
+    &vendors::binance::FORMAT,
     &vendors::bitfinex::FORMAT,
+    &vendors::sec::FORMAT,
+    &vendors::stooq::FORMAT,
+    &vendors::yahoo::FORMAT,
 ];
 
 /// One format that can be read.

@@ -8,11 +8,12 @@
 
 use mds_core::{Bar, Symbol, Timestamp};
 
-use super::series::{Named, series};
-use crate::decode::{Decoder, Out};
+use super::series::{Convention, Named, Series};
+use crate::decode::{Decoder, Lacking, Out};
 use crate::delimited::{ByRow, Fielded, Fields, RowDecoder};
 use crate::detect::{Fit, Sample};
 use crate::error::OpenError;
+use crate::input::Name;
 use crate::reader::Context;
 use crate::registry::{Format, Openers};
 use crate::values::{epoch_millis, number};
@@ -78,41 +79,42 @@ fn prices(row: &Fielded<'_>) -> Option<[f64; 4]> {
 }
 
 /// `..bitfinex-SYMBOL-SPAN..`
-fn named(sample: &Sample<'_>) -> Named {
-    let read = |rest: &str| {
-        let mut words = rest.split(['-', '_']);
-        let symbol = words.next().filter(|w| !w.is_empty())?;
-        Some(Named {
-            symbol: Some(Symbol::new(symbol)),
-            timeframe: words.next().and_then(|w| w.parse().ok()),
-        })
-    };
-    let rest = sample.names.iter().find_map(|name| name.after("bitfinex"));
-    rest.and_then(read)
-        .filter(|named| named.timeframe.is_some())
-        .unwrap_or_default()
+fn named(name: &Name) -> Option<Named> {
+    let mut words = name.after("bitfinex")?.split(['-', '_']);
+    let symbol = words.next().filter(|w| !w.is_empty())?;
+    Some(Named {
+        symbol: Some(Symbol::new(symbol)),
+        timeframe: Some(words.next()?.parse().ok()?),
+    })
 }
 
 fn open(context: &mut Context<'_>) -> Result<Box<dyn Decoder<Bar>>, OpenError> {
-    let named = named(&context.sample);
-    let looked = "the file has no such column, and its name is not bitfinex-SYMBOL-SPAN";
-    let series = series(context, "bitfinex", &named, looked)?;
+    let convention = Convention {
+        vendor: "bitfinex",
+        name: named,
+        shape: "bitfinex-SYMBOL-SPAN",
+    };
+    let series = Series::open(context, convention, None)?;
     Ok(Box::new(ByRow::new(Candles { series }, b',')))
 }
 
 struct Candles {
-    series: Bar,
+    series: Series,
 }
 
 impl RowDecoder<Bar> for Candles {
     const HEADER: bool = false;
+
+    fn begin(&mut self, names: &[Name], notes: &mut Vec<String>) -> Result<(), Lacking> {
+        self.series.begin(names, notes)
+    }
 
     fn width(&self) -> Option<usize> {
         Some(WIDTH)
     }
 
     fn row(&mut self, row: &Fielded<'_>, out: &mut Out<'_, '_, Bar>) -> Result<(), Fault> {
-        let mut bar = self.series.clone();
+        let mut bar = self.series.bar();
         bar.ts = epoch_millis("ts", row.get(0))?;
         bar.open_price = Some(number("open_price", row.get(1))?);
         bar.close_price = Some(number("close_price", row.get(2))?);

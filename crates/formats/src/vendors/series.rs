@@ -1,9 +1,13 @@
-//! What files of bars of one series have in common: vendor, symbol and span come from the options
-//! or from the file name, and each row adds a time and numbers.
+//! What files of bars of one series have in common: vendor, symbol and span come from the options,
+//! from the file name or from the first rows, and each row adds a time and numbers.
+//!
+//! The entries of an archive may be different series: their names are read one by one.
 
-use mds_core::{Bar, Symbol, Timeframe, Vendor};
+use mds_core::{Bar, Date, Symbol, Timeframe, Vendor};
 
+use crate::decode::Lacking;
 use crate::error::OpenError;
+use crate::input::Name;
 use crate::reader::Context;
 
 /// What a file name says about its series.
@@ -13,39 +17,131 @@ pub(super) struct Named {
     pub(super) timeframe: Option<Timeframe>,
 }
 
-/// A bar with everything that the rows of a series have in common.
-///
-/// Symbol and span of the options win over those of the file name; `looked` says where else they
-/// were looked for. What the name gives is noted.
-pub(super) fn series(
-    context: &mut Context<'_>,
-    vendor: &str,
-    named: &Named,
-    looked: &str,
-) -> Result<Bar, OpenError> {
-    let options = context.options;
-    let symbol = options.symbol.clone().or_else(|| named.symbol.clone());
-    let timeframe = options.timeframe.or(named.timeframe);
-    let Some(symbol) = symbol else {
-        return Err(context.missing("symbol", "--symbol", looked));
-    };
-    let Some(timeframe) = timeframe else {
-        return Err(context.missing("time frame", "--timeframe", looked));
-    };
-    if options.symbol.is_none() {
-        context.note(format!("symbol {symbol}: from the file name"));
+/// How a format finds out about its series.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Convention {
+    /// The vendor, where the options name none.
+    pub(super) vendor: &'static str,
+    /// Reads a file name of the vendor's own shape.
+    pub(super) name: fn(&Name) -> Option<Named>,
+    /// What that shape is, for people.
+    pub(super) shape: &'static str,
+}
+
+/// A bar with everything that the rows of a part have in common.
+#[derive(Debug)]
+pub(super) struct Series {
+    bar: Bar,
+    convention: Convention,
+    symbol_given: bool,
+    timeframe_given: bool,
+    /// What the first rows say about the span.
+    content: Option<Timeframe>,
+    /// What the notes say already.
+    told: Option<Named>,
+}
+
+impl Series {
+    /// The series of an input: options win over the file name, and that wins over `content`, the
+    /// span that the first rows show. The error says what to pass.
+    pub(super) fn open(
+        context: &mut Context<'_>,
+        convention: Convention,
+        content: Option<Timeframe>,
+    ) -> Result<Self, OpenError> {
+        let options = context.options;
+        let vendor = options.vendor.clone();
+        let mut series = Self {
+            bar: Bar {
+                tenant_id: context.tenant(),
+                vendor: vendor.unwrap_or_else(|| Vendor::new(convention.vendor)),
+                symbol: options.symbol.clone().unwrap_or_default(),
+                timeframe: options.timeframe.unwrap_or_default(),
+                ..Bar::default()
+            },
+            convention,
+            symbol_given: options.symbol.is_some(),
+            timeframe_given: options.timeframe.is_some(),
+            content,
+            told: None,
+        };
+        let names = context.sample.names;
+        match series.resolve(names) {
+            Ok(_) => Ok(series),
+            Err(lacking) => {
+                let looked = format!(
+                    "the file does not say it, and its name is not of the shape {}",
+                    convention.shape
+                );
+                Err(context.missing(lacking.field, lacking.flag, looked))
+            }
+        }
     }
-    if options.timeframe.is_none() {
-        context.note(format!("time frame {timeframe}: from the file name"));
+
+    /// Goes over to the series of a part with these names, and notes what the names say.
+    pub(super) fn begin(&mut self, names: &[Name], notes: &mut Vec<String>) -> Result<(), Lacking> {
+        let named = self.resolve(names)?;
+        if self.told.as_ref() != Some(&named) {
+            self.tell(&named, notes);
+            self.told = Some(named);
+        }
+        Ok(())
     }
-    Ok(Bar {
-        tenant_id: context.tenant(),
-        vendor: options
-            .vendor
-            .clone()
-            .unwrap_or_else(|| Vendor::new(vendor)),
-        symbol,
-        timeframe,
-        ..Bar::default()
-    })
+
+    fn resolve(&mut self, names: &[Name]) -> Result<Named, Lacking> {
+        let named = names
+            .iter()
+            .find_map(self.convention.name)
+            .unwrap_or_default();
+        if !self.symbol_given {
+            self.bar.symbol = named.symbol.clone().ok_or(Lacking {
+                field: "symbol",
+                flag: "--symbol",
+            })?;
+        }
+        if !self.timeframe_given {
+            self.bar.timeframe = named.timeframe.or(self.content).ok_or(Lacking {
+                field: "timeframe",
+                flag: "--timeframe",
+            })?;
+        }
+        Ok(named)
+    }
+
+    fn tell(&self, named: &Named, notes: &mut Vec<String>) {
+        if !self.symbol_given {
+            notes.push(format!("symbol {}: from the file name", self.bar.symbol));
+        }
+        if !self.timeframe_given {
+            let from = if named.timeframe.is_some() {
+                "from the file name"
+            } else {
+                "from the times of the first rows"
+            };
+            notes.push(format!("timeframe {}: {from}", self.bar.timeframe));
+        }
+    }
+
+    /// The span of the bars.
+    pub(super) const fn timeframe(&self) -> Timeframe {
+        self.bar.timeframe
+    }
+
+    /// A bar of the series, still without time and numbers.
+    pub(super) fn bar(&self) -> Bar {
+        self.bar.clone()
+    }
+}
+
+/// One day, where two dates that follow each other are less than a working week apart: bars of a
+/// week or more never are.
+pub(super) fn days_of(dates: impl Iterator<Item = Date>) -> Option<Timeframe> {
+    let mut last: Option<Date> = None;
+    let mut daily = false;
+    for date in dates {
+        let gap = last.map_or(0, |last| date.days().abs_diff(last.days()));
+        daily |= (1..=5).contains(&gap);
+        last = Some(date);
+    }
+    daily.then_some(Timeframe::DAY)
 }
