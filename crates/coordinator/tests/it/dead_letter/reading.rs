@@ -7,7 +7,7 @@ use mds_coordinator::dead_letter::{
     DeadLetterQueue, DlqOptions, Entry, Item, LetterDraft, LetterFilter, LetterItem, Reason,
 };
 use mds_core::{Bar, Timestamp};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Dlq, draft, drafts, folder, letters, line_item, numbers, open, small_files};
 
@@ -141,6 +141,49 @@ fn the_newest_copy_of_a_letter_counts() {
     assert_eq!(numbers(&dlq), [7]);
     dlq.append(vec![first]).unwrap();
     assert_eq!(numbers(&dlq), [7, 1]);
+}
+
+#[test]
+fn a_settled_copy_does_not_hide_those_that_come_later() {
+    let (_dir, path) = folder();
+    let dlq = open(&path);
+    let copy = |replays| LetterDraft {
+        replays,
+        ..draft(1)
+    };
+    dlq.append(vec![copy(2), draft(5)]).unwrap();
+    dlq.settle(&[draft(1).id()]).unwrap();
+    assert_eq!(numbers(&dlq), [5]);
+    dlq.append(vec![copy(0), copy(1)]).unwrap();
+    assert_eq!(numbers(&dlq), [5, 1]);
+    assert_eq!(letters(&dlq)[1].replays(), 1);
+}
+
+#[test]
+fn a_damaged_copy_does_not_hide_the_letter() {
+    let (_dir, path) = folder();
+    let dlq = open(&path);
+    dlq.append(drafts(1..2)).unwrap();
+    let good = fs::read(&path).unwrap();
+    let mut bad = good.clone();
+    let at = good.windows(4).position(|w| w == b"\"S1\"").unwrap();
+    bad[at + 1] = 0xff;
+    fs::write(&path, [good, bad].concat()).unwrap();
+    assert_eq!((numbers(&dlq), super::damaged(&dlq)), (vec![1], 1));
+}
+
+#[tokio::test]
+async fn a_file_that_was_copied_into_the_folder_adds_no_letters() {
+    let (dir, path) = folder();
+    let dlq = open(&path);
+    dlq.append(drafts(0..2)).unwrap();
+    dlq.save(&[json!({"number": 7})], &"e", &Map::new())
+        .await
+        .unwrap();
+    fs::copy(&path, dir.path().join("bars.000004.ndjson")).unwrap();
+    assert_eq!(numbers(&dlq), [0, 1, 7]);
+    assert_eq!(dlq.purge(LetterFilter::default()).unwrap(), 3);
+    assert_eq!(super::names(&dir), [""; 0]);
 }
 
 #[test]
