@@ -210,8 +210,8 @@ impl<T> DeadLetterQueue<T> {
     ///
     /// [`DlqError::Serialize`] and [`DlqError::TooLarge`] concern the letters; everything else is
     /// an outage of the file, [`DlqError::Full`] among it. After an error nothing of the letters
-    /// counts as kept, though a failed [`DlqError::Sync`] may leave them to be found; appending
-    /// them again does not make them two.
+    /// counts as kept, though a failed sync, or a kill half-way, may leave some to be found;
+    /// appending them again does not make them two.
     pub fn append(&self, letters: Vec<LetterDraft>) -> Result<Appended, DlqError> {
         let lines: Result<Vec<_>, _> = letters.into_iter().map(LetterDraft::render).collect();
         append::append(&self.files, &self.options, &lines?)

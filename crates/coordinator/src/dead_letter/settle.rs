@@ -108,7 +108,7 @@ fn append_marks(files: &Files, mut text: String) -> Result<(), DlqError> {
     file.sync_data().map_err(failed)
 }
 
-/// What [`reclaim`] removed.
+/// What was removed since all of its letters were settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reclaimed {
     /// Files of letters.
