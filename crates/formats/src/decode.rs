@@ -10,7 +10,7 @@ use mds_core::{Origin, Record, Sourced};
 
 use crate::error::ReadError;
 use crate::input::{Line, Part};
-use crate::verdict::{Fault, InvalidRow, RAW_LIMIT, Row, Verdict, crop};
+use crate::verdict::{Fault, InvalidRow, RAW_LIMIT, Row, Verdict, crop, start_of};
 
 /// A key part that neither a part of the input nor its name nor an option gives.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +119,7 @@ impl<R: Record> Out<'_, '_, R> {
     /// A row that is no record.
     pub(crate) fn invalid(&mut self, fault: Fault) {
         // Cropped before it is copied: a line may be much longer than what is kept of it.
-        let kept = &self.raw[..self.raw.floor_char_boundary(RAW_LIMIT)];
+        let kept = start_of(self.raw, RAW_LIMIT);
         let cut = kept.len() < self.raw.len();
         self.verdicts
             .invalid(self.line, kept.to_owned(), cut, fault);
@@ -183,12 +183,10 @@ pub(crate) fn text_of<'l, R: Record>(
         verdicts.invalid(line.number, lossy(), true, fault);
         return None;
     }
-    match str::from_utf8(line.bytes) {
-        Ok(text) => Some(text),
-        Err(_) => {
-            let fault = Fault::line("not_utf8", "a line must be UTF-8 text");
-            verdicts.invalid(line.number, lossy(), false, fault);
-            None
-        }
+    let text = str::from_utf8(line.bytes).ok();
+    if text.is_none() {
+        let fault = Fault::line("not_utf8", "a line must be UTF-8 text");
+        verdicts.invalid(line.number, lossy(), false, fault);
     }
+    text
 }

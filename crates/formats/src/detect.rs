@@ -61,7 +61,7 @@ impl<'a> Sample<'a> {
         path: &'a str,
         kind: Option<Kind>,
     ) -> Result<Self, OpenError> {
-        let Some(Part { names, lines, .. }) = part else {
+        let Some(part) = part else {
             return Ok(Self {
                 path,
                 names: &[],
@@ -70,6 +70,7 @@ impl<'a> Sample<'a> {
                 utf16: false,
             });
         };
+        let Part { names, lines, .. } = part;
         lines.peek(SAMPLE_BYTES);
         if let Some(source) = lines.failed_at_once() {
             return Err(OpenError::Io {
@@ -233,7 +234,11 @@ pub(crate) fn other_kind(sample: &Sample<'_>, format: &Format, kind: Kind) -> Op
 
 /// What the input looks like, for the message that it was not recognised.
 fn describe(sample: &Sample<'_>) -> String {
-    let line = sample.first_line();
+    // A JSON document may start with a bracket alone on its line.
+    let line = match sample.first_char() {
+        Some('{' | '[') => &squeezed(&sample.text),
+        _ => sample.first_line(),
+    };
     let control = |c: char| (c.is_control() && c != '\t') || c == char::REPLACEMENT_CHARACTER;
     if sample.text.is_empty() {
         "it is empty".to_owned()
@@ -244,4 +249,10 @@ fn describe(sample: &Sample<'_>) -> String {
         let dots = if shown.len() < line.len() { ".." } else { "" };
         format!("it starts with {shown:?}{dots}")
     }
+}
+
+/// The start of a text, with single blanks between its words.
+fn squeezed(text: &str) -> String {
+    let words: Vec<&str> = text.split_ascii_whitespace().take(50).collect();
+    words.join(" ")
 }

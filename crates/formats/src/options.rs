@@ -102,10 +102,6 @@ impl Zone {
     pub(crate) const fn rules(&self) -> &TimeZone {
         &self.0
     }
-
-    /// Coordinated Universal Time.
-    #[cfg(test)]
-    pub(crate) const UTC: Self = Self(TimeZone::UTC);
 }
 
 impl FromStr for Zone {

@@ -106,6 +106,15 @@ pub(crate) fn crop(text: &mut String, limit: usize) -> bool {
     if text.len() <= limit {
         return false;
     }
-    text.truncate(text.floor_char_boundary(limit));
+    text.truncate(start_of(text, limit).len());
     true
+}
+
+/// The start of `text`, up to the last character boundary within `limit` bytes.
+pub(crate) fn start_of(text: &str, limit: usize) -> &str {
+    let mut end = limit.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }

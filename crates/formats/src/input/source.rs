@@ -358,7 +358,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Fails where more bytes come than the limit allows.
+/// Fails where more bytes come than the limit allows, after those up to the limit.
 struct Capped<R> {
     input: R,
     left: u64,
@@ -366,13 +366,18 @@ struct Capped<R> {
 
 impl<R: Read> Read for Capped<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                "it unpacks to more bytes than the limit allows",
-            )
-        })?;
+        if self.left == 0 {
+            return match self.input.read(&mut [0])? {
+                0 => Ok(0),
+                _ => Err(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    "it unpacks to more bytes than the limit allows",
+                )),
+            };
+        }
+        let room = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let count = self.input.read(&mut buffer[..room])?;
+        self.left -= count as u64;
         Ok(count)
     }
 }

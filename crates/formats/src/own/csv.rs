@@ -190,7 +190,7 @@ impl Layout {
                 .map(|c| c.trim().parse::<usize>().ok()?.checked_sub(1))
                 .collect();
         }
-        let named = |wanted: &str| {
+        let place_of = |wanted: &str| {
             let wanted = wanted.trim();
             names.iter().position(|name| name == wanted).or_else(|| {
                 names
@@ -198,9 +198,9 @@ impl Layout {
                     .position(|name| name.eq_ignore_ascii_case(wanted))
             })
         };
-        match named(column) {
+        match place_of(column) {
             Some(at) => Some(vec![at]),
-            None if column.contains('+') => column.split('+').map(named).collect(),
+            None if column.contains('+') => column.split('+').map(place_of).collect(),
             None => None,
         }
     }

@@ -51,6 +51,10 @@ fn detect(sample: &Sample<'_>) -> Fit {
     }
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the signature that every opener has"
+)]
 fn open<R: Record>(context: &mut Context<'_>) -> Result<Box<dyn Decoder<R>>, OpenError> {
     Ok(Box::new(Json {
         template: Template::<R>::new(context.options),

@@ -1,7 +1,7 @@
 //! `ndjson`: one JSON object in our own field names a line.
 
 use mds_core::{Kind, Record};
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use super::object;
 use super::template::Template;
@@ -52,12 +52,16 @@ fn detect(sample: &Sample<'_>) -> Fit {
 
 /// The kinds whose fields the keys of an object are; none for anything else.
 pub(super) fn kinds_of(object: &str) -> Vec<Kind> {
-    let keys: std::collections::BTreeMap<&str, IgnoredAny> =
+    let keys: std::collections::BTreeMap<&str, &RawValue> =
         serde_json::from_str(object).unwrap_or_default();
     let names: Vec<&str> = keys.into_keys().collect();
     super::kinds_with(&names)
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the signature that every opener has"
+)]
 fn open<R: Record>(context: &mut Context<'_>) -> Result<Box<dyn Decoder<R>>, OpenError> {
     Ok(Box::new(ByLine(NdJson {
         template: Template::<R>::new(context.options),

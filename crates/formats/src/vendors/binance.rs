@@ -158,9 +158,9 @@ fn open(context: &mut Context<'_>) -> Result<Box<dyn Decoder<Bar>>, OpenError> {
         name: named,
         shape: "SYMBOL-SPAN-YYYY-MM[-DD]",
     };
-    let content = usual(spans(&context.sample));
-    let series = Series::open(context, convention, content)?;
-    let (told, shown) = (series.timeframe(), content);
+    let shown = usual(spans(&context.sample));
+    let series = Series::open(context, convention, shown)?;
+    let told = series.timeframe();
     if let Some(shown) = shown.filter(|shown| *shown != told) {
         return Err(OpenError::Option {
             path: context.sample.path.to_owned(),

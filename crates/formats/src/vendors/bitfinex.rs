@@ -35,32 +35,35 @@ const WIDTH: usize = 6;
 const LOOKED_AT: usize = 200;
 
 fn detect(sample: &Sample<'_>) -> Fit {
-    let mut tells_order = false;
-    let mut rows = 0;
+    let lines = || sample.lines().take(LOOKED_AT);
     let mut fields = Fields::default();
-    for line in sample.lines().take(LOOKED_AT) {
-        let Some(prices) = fields.split(line, b',').ok().and_then(|row| prices(&row)) else {
-            continue;
-        };
-        let [open, close, high, low] = prices;
-        if high < open.max(close) || low > open.min(close) {
-            return Fit::No;
-        }
-        rows += 1;
-        // In the usual order open, high, low, close this row could not be.
-        tells_order |= close < open.max(high).max(low) || high > open.min(close).min(low);
-    }
-    let looked_at = sample.lines().take(LOOKED_AT).count();
-    if rows == 0 || rows * 2 < looked_at {
+    let candles: Vec<[f64; 4]> = lines()
+        .filter_map(|line| prices(&fields.split(line, b',').ok()?))
+        .collect();
+    let shaped = candles.len() * 2 >= lines().count();
+    let fitting = candles.iter().filter(|candle| fits(candle)).count();
+    // A few bad rows must not hide what the others are.
+    if candles.is_empty() || !shaped || fitting * 5 < candles.len() * 4 {
         return Fit::No;
     }
     let why =
         "six columns without a header, epoch milliseconds, in the order open, close, high, low";
-    if tells_order || sample.named("bitfinex") {
+    if candles.iter().any(tells_order) || sample.named("bitfinex") {
         Fit::yes(why)
     } else {
         Fit::Maybe("six columns without a header, whose order its few rows do not tell".to_owned())
     }
+}
+
+/// Whether a row can be open, close, high, low.
+fn fits(&[open, close, high, low]: &[f64; 4]) -> bool {
+    high >= open.max(close) && low <= open.min(close)
+}
+
+/// Whether a row can be that, but not open, high, low, close, which is the usual order.
+fn tells_order(candle: &[f64; 4]) -> bool {
+    let &[open, high, low, close] = candle;
+    fits(candle) && (high < open.max(close) || low > open.min(close))
 }
 
 /// The prices of a row as they stand, if it has the shape of a candle.

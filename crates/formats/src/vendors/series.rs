@@ -36,18 +36,18 @@ pub(super) struct Series {
     symbol_given: bool,
     timeframe_given: bool,
     /// What the first rows say about the span.
-    content: Option<Timeframe>,
+    shown: Option<Timeframe>,
     /// What the notes say already.
     told: Option<Named>,
 }
 
 impl Series {
-    /// The series of an input: options win over the file name, and that wins over `content`, the
+    /// The series of an input: options win over the file name, and that wins over `shown`, the
     /// span that the first rows show. The error says what to pass.
     pub(super) fn open(
         context: &mut Context<'_>,
         convention: Convention,
-        content: Option<Timeframe>,
+        shown: Option<Timeframe>,
     ) -> Result<Self, OpenError> {
         let options = context.options;
         let vendor = options.vendor.clone();
@@ -62,7 +62,7 @@ impl Series {
             convention,
             symbol_given: options.symbol.is_some(),
             timeframe_given: options.timeframe.is_some(),
-            content,
+            shown,
             told: None,
         };
         let names = context.sample.names;
@@ -80,32 +80,32 @@ impl Series {
 
     /// Goes over to the series of a part with these names, and notes what the names say.
     pub(super) fn begin(&mut self, names: &[Name], notes: &mut Vec<String>) -> Result<(), Lacking> {
-        let named = self.resolve(names)?;
-        if self.told.as_ref() != Some(&named) {
-            self.tell(&named, notes);
-            self.told = Some(named);
+        let said = self.resolve(names)?;
+        if self.told.as_ref() != Some(&said) {
+            self.tell(&said, notes);
+            self.told = Some(said);
         }
         Ok(())
     }
 
     fn resolve(&mut self, names: &[Name]) -> Result<Named, Lacking> {
-        let named = names
+        let said = names
             .iter()
             .find_map(self.convention.name)
             .unwrap_or_default();
         if !self.symbol_given {
-            self.bar.symbol = named.symbol.clone().ok_or(Lacking {
+            self.bar.symbol = said.symbol.clone().ok_or(Lacking {
                 field: "symbol",
                 flag: "--symbol",
             })?;
         }
         if !self.timeframe_given {
-            self.bar.timeframe = named.timeframe.or(self.content).ok_or(Lacking {
+            self.bar.timeframe = said.timeframe.or(self.shown).ok_or(Lacking {
                 field: "timeframe",
                 flag: "--timeframe",
             })?;
         }
-        Ok(named)
+        Ok(said)
     }
 
     fn tell(&self, named: &Named, notes: &mut Vec<String>) {

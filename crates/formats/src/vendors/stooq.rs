@@ -115,8 +115,8 @@ fn open(context: &mut Context<'_>) -> Result<Box<dyn Decoder<Bar>>, OpenError> {
         let row = fields.split(line, b',').ok()?;
         date("ts", row.get(0)).ok()
     });
-    let content = days_of(dates);
-    let series = Series::open(context, convention, content)?;
+    let shown = days_of(dates);
+    let series = Series::open(context, convention, shown)?;
     context.note("a date is the exchange's day: the time of its bar is midnight UTC");
     Ok(Box::new(ByRow::new(Page { series, width: 6 }, b',')))
 }

@@ -101,12 +101,12 @@ fn open(context: &mut Context<'_>) -> Result<Box<dyn Decoder<Bar>>, OpenError> {
         shape: "SYMBOL in capitals, or yahoo-SYMBOL",
     };
     let instants = context.sample.first_line().starts_with("Datetime");
-    let content = if instants {
+    let shown = if instants {
         None
     } else {
         shown_span(&context.sample)
     };
-    let series = Series::open(context, convention, content)?;
+    let series = Series::open(context, convention, shown)?;
     if instants {
         context.note("times are instants, with the offset that stands beside them");
     } else {

@@ -1,5 +1,13 @@
 //! Tests of the readers over text in the vendors' shapes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bitfinex;
+mod csv;
+mod docs;
+mod input;
+mod junk;
 mod ndjson;
+mod real;
+mod sec;
 mod support;
+mod vendors;

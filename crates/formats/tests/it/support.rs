@@ -4,7 +4,8 @@ use std::io::Cursor;
 use std::path::PathBuf;
 
 use mds_formats::{
-    InvalidRow, Limits, OpenError, Options, ReadError, Readable, Reader, Source, Verdict, reader,
+    InvalidRow, Limits, OpenError, Options, ReadError, Readable, Reader, Row, Source, Verdict,
+    reader,
 };
 
 /// Everything that one input gave.
@@ -17,45 +18,45 @@ pub(crate) struct Read<R> {
 }
 
 impl<R: Readable> Read<R> {
-    pub(crate) fn records(&self) -> Vec<&R> {
-        let record = |v| match v {
-            &Verdict::Record(ref row) => Some(&row.sourced.record),
+    fn rows(&self) -> impl Iterator<Item = &Row<R>> {
+        self.verdicts.iter().filter_map(|v| match v {
+            Verdict::Record(row) => Some(row),
             _ => None,
-        };
-        self.verdicts.iter().filter_map(record).collect()
+        })
     }
 
+    pub(crate) fn records(&self) -> Vec<&R> {
+        self.rows().map(|row| &row.sourced.record).collect()
+    }
+
+    /// The lines of the records.
     pub(crate) fn lines(&self) -> Vec<u64> {
-        let line = |v| match v {
-            &Verdict::Record(ref row) => row.sourced.origin.as_ref().map(|o| o.line),
-            _ => None,
-        };
-        self.verdicts.iter().filter_map(line).collect()
+        let origins = self.rows().filter_map(|row| row.sourced.origin.as_ref());
+        origins.map(|origin| origin.line).collect()
     }
 
     pub(crate) fn invalid(&self) -> Vec<&InvalidRow> {
-        let invalid = |v| match v {
-            &Verdict::Invalid(ref row) => Some(row.as_ref()),
+        let rows = self.verdicts.iter().filter_map(|v| match v {
+            Verdict::Invalid(row) => Some(row.as_ref()),
             _ => None,
-        };
-        self.verdicts.iter().filter_map(invalid).collect()
+        });
+        rows.collect()
     }
 
     /// Line, field and code of the invalid rows.
     pub(crate) fn faults(&self) -> Vec<(u64, &str, &str)> {
-        let told = |row: &&InvalidRow| (row.origin.line, row.code);
-        self.invalid()
-            .iter()
-            .map(|row| (told(row).0, row.field.as_ref(), told(row).1))
+        let rows = self.invalid().into_iter();
+        rows.map(|row| (row.origin.line, row.field.as_ref(), row.code))
             .collect()
     }
 
+    /// Line and reason of the skipped rows.
     pub(crate) fn skipped(&self) -> Vec<(u64, &'static str)> {
-        let skipped = |v| match v {
-            &Verdict::Skipped { line, reason } => Some((line, reason)),
+        let rows = self.verdicts.iter().filter_map(|v| match v {
+            Verdict::Skipped { line, reason } => Some((*line, *reason)),
             _ => None,
-        };
-        self.verdicts.iter().filter_map(skipped).collect()
+        });
+        rows.collect()
     }
 
     /// Records, invalid and skipped rows.

@@ -55,6 +55,10 @@ fn detect(sample: &Sample<'_>) -> Fit {
     }
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the signature that every opener has"
+)]
 fn open(context: &mut Context<'_>) -> Result<Box<dyn Decoder<Fundamentals>>, OpenError> {
     let options = context.options;
     if options.symbol.is_none() {
