@@ -1,6 +1,7 @@
 //! The yardstick: what a bare loop over prepared upserts does with the same rows.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use crate::sqlite::{self, StoredRecord};
@@ -26,9 +27,8 @@ pub fn bare_loop<R: StoredRecord>(
             let mut bare = sqlite::Bare::<R>::open(path)?;
             let mut series = HashMap::new();
             for row in rows {
-                let key = row.series();
-                if !series.contains_key(&key) {
-                    series.insert(key, bare.series(row)?);
+                if let Entry::Vacant(new) = series.entry(row.series()) {
+                    new.insert(bare.series(row)?);
                 }
             }
             let started = Instant::now();

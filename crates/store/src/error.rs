@@ -25,7 +25,7 @@ pub enum StoreError {
         code: String,
         /// What SQLite said.
         #[source]
-        source: rusqlite::Error,
+        source: Box<rusqlite::Error>,
     },
     /// A setting that promises depend on did not take.
     #[error("{}: {setting} is {found:?}, but must be {wanted:?}; the file system may not support it", path.display())]
@@ -107,7 +107,7 @@ pub enum StoreError {
         code: String,
         /// What SQLite said.
         #[source]
-        source: rusqlite::Error,
+        source: Box<rusqlite::Error>,
     },
     /// A change was not committed.
     #[error("{}: cannot {operation}", path.display())]
@@ -118,7 +118,7 @@ pub enum StoreError {
         operation: &'static str,
         /// Why, as a sink would answer.
         #[source]
-        source: SinkError,
+        source: Box<SinkError>,
     },
     /// The store was opened for reading.
     #[error("{}: the store is open for reading only", path.display())]

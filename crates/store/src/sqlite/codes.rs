@@ -184,3 +184,100 @@ pub(crate) fn needs_reopen(error: &Error) -> bool {
 pub(crate) fn is_busy(error: &Error) -> bool {
     matches!(error, Error::SqliteFailure(e, _) if matches!(e.extended_code & 0xff, 5 | 6))
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    fn failure(code: i32) -> Error {
+        Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn every_row_of_the_table_says_what_a_write_does() {
+        use ErrorKind::{Environment, Fatal, Rejected, Transient, Unknown};
+        for (code, name, kind) in [
+            (ffi::SQLITE_BUSY, "SQLITE_BUSY", Environment),
+            (
+                ffi::SQLITE_BUSY_SNAPSHOT,
+                "SQLITE_BUSY_SNAPSHOT",
+                Environment,
+            ),
+            (ffi::SQLITE_LOCKED, "SQLITE_LOCKED", Environment),
+            (ffi::SQLITE_FULL, "SQLITE_FULL", Environment),
+            (ffi::SQLITE_IOERR, "SQLITE_IOERR", Environment),
+            (ffi::SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC", Environment),
+            (ffi::SQLITE_IOERR_CORRUPTFS, "SQLITE_IOERR_CORRUPTFS", Fatal),
+            (ffi::SQLITE_READONLY, "SQLITE_READONLY", Environment),
+            (
+                ffi::SQLITE_READONLY_DBMOVED,
+                "SQLITE_READONLY_DBMOVED",
+                Environment,
+            ),
+            (ffi::SQLITE_CANTOPEN, "SQLITE_CANTOPEN", Environment),
+            (ffi::SQLITE_PROTOCOL, "SQLITE_PROTOCOL", Environment),
+            (ffi::SQLITE_NOMEM, "SQLITE_NOMEM", Environment),
+            (ffi::SQLITE_PERM, "SQLITE_PERM", Environment),
+            (
+                ffi::SQLITE_CONSTRAINT_CHECK,
+                "SQLITE_CONSTRAINT_CHECK",
+                Rejected,
+            ),
+            (
+                ffi::SQLITE_CONSTRAINT_TRIGGER,
+                "SQLITE_CONSTRAINT_TRIGGER",
+                Rejected,
+            ),
+            (
+                ffi::SQLITE_CONSTRAINT_DATATYPE,
+                "SQLITE_CONSTRAINT_DATATYPE",
+                Rejected,
+            ),
+            (ffi::SQLITE_TOOBIG, "SQLITE_TOOBIG", Rejected),
+            (ffi::SQLITE_MISMATCH, "SQLITE_MISMATCH", Rejected),
+            (ffi::SQLITE_SCHEMA, "SQLITE_SCHEMA", Transient),
+            (ffi::SQLITE_INTERRUPT, "SQLITE_INTERRUPT", Transient),
+            (
+                ffi::SQLITE_ABORT_ROLLBACK,
+                "SQLITE_ABORT_ROLLBACK",
+                Transient,
+            ),
+            (ffi::SQLITE_CORRUPT, "SQLITE_CORRUPT", Fatal),
+            (ffi::SQLITE_CORRUPT_INDEX, "SQLITE_CORRUPT_INDEX", Fatal),
+            (ffi::SQLITE_NOTADB, "SQLITE_NOTADB", Fatal),
+            (ffi::SQLITE_ERROR, "SQLITE_ERROR", Fatal),
+            (ffi::SQLITE_AUTH, "SQLITE_AUTH", Fatal),
+            (ffi::SQLITE_MISUSE, "SQLITE_MISUSE", Fatal),
+            (ffi::SQLITE_INTERNAL, "SQLITE_INTERNAL", Unknown),
+            // Not in the table: the meaning of its low byte, or none.
+            (ffi::SQLITE_IOERR_BLOCKED, "SQLITE_IOERR_11", Environment),
+            (200, "SQLITE_200", Unknown),
+        ] {
+            let error = failure(code);
+            assert_eq!(super::code(&error), name);
+            assert_eq!(classify(&error).kind(), kind, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_code_is_listed_twice() {
+        let codes: std::collections::BTreeSet<_> = TABLE.iter().map(|(code, ..)| code).collect();
+        assert_eq!(codes.len(), TABLE.len());
+    }
+
+    #[test]
+    fn only_an_interrupted_commit_has_an_unknown_outcome() {
+        for code in [ffi::SQLITE_BUSY, ffi::SQLITE_FULL, ffi::SQLITE_CONSTRAINT] {
+            assert!(!commit_outcome_unknown(&failure(code)), "{code}");
+        }
+        for code in [
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_NOMEM,
+        ] {
+            assert!(commit_outcome_unknown(&failure(code)), "{code}");
+        }
+    }
+}

@@ -86,7 +86,7 @@ impl Target {
             path: self.path.clone(),
             operation,
             code: codes::code(&source).into_owned(),
-            source,
+            source: Box::new(source),
         }
     }
 
@@ -94,7 +94,7 @@ impl Target {
         StoreError::Open {
             path: self.path.clone(),
             code: codes::code(&source).into_owned(),
-            source,
+            source: Box::new(source),
         }
     }
 

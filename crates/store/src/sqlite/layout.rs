@@ -153,7 +153,7 @@ impl Sql {
         let columns = [R::KEY, R::VALUES, &["revision"]].concat();
         let list = columns.join(", ");
         let marks = vec!["?"; columns.len() + 2].join(", ");
-        let key_is: String = R::KEY.iter().map(|c| format!(" AND {c} = ?")).collect();
+        let key_is = R::KEY.join(" = ? AND ") + " = ?";
         let set: Vec<_> = columns[R::KEY.len()..]
             .iter()
             .map(|c| format!("{c} = ?"))
@@ -174,10 +174,10 @@ impl Sql {
                     .join(", ")
             ),
             select: format!(
-                "SELECT {list} FROM {table} WHERE bucket = ? AND series_id = ?{key_is}"
+                "SELECT {list} FROM {table} WHERE bucket = ? AND series_id = ? AND {key_is}"
             ),
             update: format!(
-                "UPDATE {table} SET {} WHERE bucket = ? AND series_id = ?{key_is}",
+                "UPDATE {table} SET {} WHERE bucket = ? AND series_id = ? AND {key_is}",
                 set.join(", ")
             ),
             scan_series: format!("SELECT {list} FROM {table} WHERE bucket = ?1 AND {range}"),
@@ -186,7 +186,9 @@ impl Sql {
                  WHERE bucket = ?1 AND {time} >= ?2 AND {time} < ?3"
             ),
             delete: format!("DELETE FROM {table} WHERE bucket = ?1 AND {range}"),
-            delete_one: format!("DELETE FROM {table} WHERE bucket = ? AND series_id = ?{key_is}"),
+            delete_one: format!(
+                "DELETE FROM {table} WHERE bucket = ? AND series_id = ? AND {key_is}"
+            ),
         }
     }
 }

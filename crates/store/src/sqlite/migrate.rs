@@ -17,7 +17,7 @@ fn version_of(target: &Target, conn: &Connection) -> Result<i64, StoreError> {
     let read = |e| StoreError::Open {
         path: target.path.clone(),
         code: super::codes::code(&e).into_owned(),
-        source: e,
+        source: Box::new(e),
     };
     if !has_object(conn, "mds_migrations").map_err(read)? {
         for name in schema::NAMES {

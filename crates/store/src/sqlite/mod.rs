@@ -235,7 +235,7 @@ impl SqliteStore {
         result.map_err(|failure| StoreError::Write {
             path: self.target.path.clone(),
             operation,
-            source: failure.to_sink_error(),
+            source: Box::new(failure.to_sink_error()),
         })
     }
 

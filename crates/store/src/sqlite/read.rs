@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use mds_core::{Kind, Record, Symbol, TenantId, Timeframe, Vendor};
+use mds_core::{Kind, Record, Symbol, TenantId, Timeframe, Timestamp, Vendor};
 use rusqlite::Connection;
 use rusqlite::types::Value as SqlValue;
 
@@ -33,29 +33,33 @@ pub(crate) fn select_series(
     by_symbol: bool,
     query: &Query,
 ) -> rusqlite::Result<Vec<Series>> {
-    let mut sql = "SELECT id, tenant_id, vendor, symbol, timeframe, bucket_micros \
-                   FROM mds_series WHERE kind = ?1"
-        .to_owned();
+    let mut conditions = vec!["kind = ?"];
     let mut values = vec![SqlValue::from(kind.as_str().to_owned())];
-    let mut restrict = |column: &str, value: Option<String>| {
+    let mut restrict = |condition, value: Option<String>| {
         if let Some(value) = value {
             values.push(SqlValue::from(value));
-            sql += &format!(" AND {column} = ?{}", values.len());
+            conditions.push(condition);
         }
     };
-    restrict("tenant_id", query.tenant.map(|t| t.to_string()));
-    restrict("vendor", query.vendor.as_ref().map(Vendor::to_string));
+    restrict("tenant_id = ?", query.tenant.map(|t| t.to_string()));
+    restrict("vendor = ?", query.vendor.as_ref().map(Vendor::to_string));
     if kind == Kind::Bars {
-        restrict("timeframe", query.timeframe.map(|t| t.to_string()));
+        restrict("timeframe = ?", query.timeframe.map(|t| t.to_string()));
     }
-    if !by_symbol || query.symbols.is_empty() {
-        let mut statement = conn.prepare_cached(&sql)?;
+    let all_symbols = !by_symbol || query.symbols.is_empty();
+    if !all_symbols {
+        conditions.push("symbol = ?");
+    }
+    let mut statement = conn.prepare_cached(&format!(
+        "SELECT id, tenant_id, vendor, symbol, timeframe, bucket_micros \
+         FROM mds_series WHERE {}",
+        conditions.join(" AND ")
+    ))?;
+    if all_symbols {
         return statement
             .query_map(rusqlite::params_from_iter(&values), read_series)?
             .collect();
     }
-    sql += &format!(" AND symbol = ?{}", values.len() + 1);
-    let mut statement = conn.prepare_cached(&sql)?;
     let mut found = Vec::new();
     for symbol in query.symbols.iter().collect::<BTreeSet<_>>() {
         values.push(SqlValue::from(symbol.to_string()));
@@ -87,8 +91,8 @@ fn read_series(row: &rusqlite::Row<'_>) -> rusqlite::Result<Series> {
 /// The times that a query is about: `start..end` in microseconds.
 pub(crate) fn time_range(query: &Query) -> (i64, i64) {
     (
-        query.start.map_or(i64::MIN, |t| t.micros()),
-        query.end.map_or(i64::MAX, |t| t.micros()),
+        query.start.map_or(i64::MIN, Timestamp::micros),
+        query.end.map_or(i64::MAX, Timestamp::micros),
     )
 }
 

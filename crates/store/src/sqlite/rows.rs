@@ -164,12 +164,12 @@ impl<R: Layout, T: Borrow<R> + Send + Sync + 'static> RowsJob<R, T> {
                 continue;
             }
             let time = record.time().micros();
-            let placed = tx.intern.series(tx.conn, *record).and_then(|series| {
+            let found = tx.intern.series(tx.conn, *record).and_then(|series| {
                 let bucket = bucket_of(time, series.bucket_micros);
                 tx.intern.extent(tx.conn, series.id, bucket)?;
                 Ok((series.id, bucket))
             });
-            match placed {
+            match found {
                 Ok((series, bucket)) => places.push(Place {
                     bucket,
                     series,

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use mds_core::{Bar, Fundamentals, News, OptionSnap};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
@@ -277,7 +278,14 @@ impl Writer {
         {
             return Ok(());
         }
-        // Moved or deleted: what this connection wrote would be in a file that nobody opens.
+        // Moved or deleted: what this connection wrote would be in a file that nobody opens. When
+        // it is closed it must not clean up by name, since the log there may be of another file.
+        if let Some(open) = &self.open {
+            let keep_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            if let Err(error) = open.conn.set_db_config(keep_log, true) {
+                tracing::warn!(%error, "cannot keep the log of a moved database");
+            }
+        }
         self.forget_connection();
         let file = file?;
         let conn = self.target.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;

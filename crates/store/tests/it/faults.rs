@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use mds_core::{Bar, ErrorKind, RowOutcome, SinkError};
+use mds_core::{Bar, Batch, ErrorKind, RowOutcome, Sink as _, SinkError};
 use mds_store::{OpenOptions, Query, Store, StoreError, StoreUrl};
 
 use crate::support::{Place, all, bar, options, write, write_new};
@@ -257,4 +257,15 @@ async fn a_closed_store_answers_with_an_error() {
     store.close().await;
     let report = write(&sink_of_clone, vec![bar(0, 1.0, 1)]).await;
     error_is(report.error.as_ref(), ErrorKind::Environment, "CLOSED");
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_batch_an_answer_and_nothing_else() {
+    let place = Place::new();
+    let store = place.open().await;
+    // A batch of a row that it does not have: a bug of the caller.
+    let batch = Batch::from(vec![bar(0, 1.0, 1)]).select(vec![7]);
+    let report = store.sink::<Bar>().write(batch).await;
+    error_is(report.error.as_ref(), ErrorKind::Unknown, "WRITER_PANICKED");
+    write_new(&store, vec![bar(0, 1.0, 1)]).await;
 }

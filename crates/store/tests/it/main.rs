@@ -1,4 +1,10 @@
 //! Tests of the stores against real databases.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::float_cmp,
+    reason = "a failed step fails the test; seeds are told; prices are compared exactly"
+)]
 
 mod faults;
 mod kill;

@@ -5,8 +5,8 @@ use mds_store::{Freshness, Order, Query, Store};
 
 use crate::support::{MINUTE, Place, START, all, bar, write_new};
 
-fn at(micros: i64) -> Option<Timestamp> {
-    Some(Timestamp::from_micros(micros))
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
 }
 
 async fn minutes(store: &Store, query: Query) -> Vec<i64> {
@@ -22,8 +22,8 @@ async fn the_start_is_inclusive_and_the_end_exclusive() {
     let store = place.open().await;
     write_new(&store, (0..200).map(|i| bar(i, 1.0, 1)).collect()).await;
     let range = |start, end| Query {
-        start: at(START + start),
-        end: at(START + end),
+        start: Some(at(START + start)),
+        end: Some(at(START + end)),
         ..Query::default()
     };
     let got = minutes(&store, range(15 * MINUTE, 18 * MINUTE)).await;
@@ -34,7 +34,7 @@ async fn the_start_is_inclusive_and_the_end_exclusive() {
     assert_eq!(minutes(&store, range(2 * MINUTE, MINUTE)).await, []);
     assert_eq!(minutes(&store, range(-MINUTE, MINUTE)).await, [0]);
     let open = Query {
-        start: at(START + 198 * MINUTE),
+        start: Some(at(START + 198 * MINUTE)),
         ..Query::default()
     };
     assert_eq!(minutes(&store, open).await, [198, 199]);
@@ -66,8 +66,8 @@ async fn times_before_1970_and_odd_time_frames() {
     assert_eq!(all::<Bar>(&store).await, rows);
     let around = Query {
         timeframe: "1w".parse().ok(),
-        start: at(-1),
-        end: at(1),
+        start: Some(at(-1)),
+        end: Some(at(1)),
         ..Query::default()
     };
     let found = store.query::<Bar>(around.clone()).collect().await.unwrap();
@@ -205,8 +205,8 @@ async fn figures_say_what_is_there() {
     let stats = store.stats().await.unwrap();
     let bars = &stats.kinds[0];
     assert_eq!((bars.kind, bars.rows, bars.series), (Kind::Bars, 3, 2));
-    assert_eq!(bars.earliest, at(START - 5 * MINUTE));
-    assert_eq!(bars.latest, at(START + 3_000 * MINUTE));
+    assert_eq!(bars.earliest, Some(at(START - 5 * MINUTE)));
+    assert_eq!(bars.latest, Some(at(START + 3_000 * MINUTE)));
     assert!(stats.file_bytes > 0);
     let fresh = Freshness {
         kind: Kind::Bars,
@@ -235,8 +235,8 @@ async fn deletion_is_of_what_the_query_selects() {
     write_new(&store, rows).await;
     let query = Query {
         symbols: vec!["A".into()],
-        start: at(START + 100 * MINUTE),
-        end: at(START + 29_000 * MINUTE),
+        start: Some(at(START + 100 * MINUTE)),
+        end: Some(at(START + 29_000 * MINUTE)),
         limit: Some(1),
         ..Query::default()
     };
