@@ -13,8 +13,9 @@
 //! Invariants:
 //!
 //! - In `half_open` at most one probe is in flight: a [`Permit`] that is dropped without an answer
-//!   counts as failed, and one that is not answered within `half_open_after` lapses (its answer
-//!   then changes nothing).
+//!   counts as failed, and one that is not answered within `half_open_after` lapses: the next may
+//!   pass, and a failure of the lapsed one changes nothing. Its success closes the circuit all the
+//!   same, or a store slower than `half_open_after` would never be taken as well.
 //! - Time is monotonic; a clock step neither opens nor closes anything.
 //! - Only the probe's answer leaves `half_open`; answers of writes that began before the circuit
 //!   opened change nothing while it is open.
@@ -96,8 +97,8 @@ struct Shared {
     inner: Mutex<Inner>,
     /// Wakes those who wait to pass.
     changed: Notify,
-    /// The state, for those who follow it.
-    state: watch::Sender<CircuitState>,
+    /// The state, and how often the circuit has opened, for those who follow it.
+    state: watch::Sender<(CircuitState, u64)>,
 }
 
 /// Stops writes to a store that keeps failing, and lets one through now and then.
@@ -155,7 +156,7 @@ impl CircuitBreaker {
                     opened_total: 0,
                 }),
                 changed: Notify::new(),
-                state: watch::Sender::new(CircuitState::Closed),
+                state: watch::Sender::new((CircuitState::Closed, 0)),
             }),
         }
     }
@@ -237,12 +238,7 @@ impl CircuitBreaker {
     pub fn on_failure(&self) {
         let mut inner = self.lock();
         match inner.state {
-            CircuitState::Closed => {
-                inner.failures += 1;
-                if inner.failures >= self.shared.failure_threshold {
-                    self.open(&mut inner);
-                }
-            }
+            CircuitState::Closed => self.count_failure(&mut inner),
             CircuitState::HalfOpen => self.open(&mut inner),
             CircuitState::Open => {}
         }
@@ -276,12 +272,18 @@ impl CircuitBreaker {
         self.shared.changed.notify_waiters();
     }
 
-    /// Waits until the state is one that is `wanted`. Cancel safe.
-    pub(crate) async fn wait_for_state(&self, wanted: impl Fn(CircuitState) -> bool) {
+    /// Waits until the state, and the number of times that the circuit has opened, are `wanted`;
+    /// answers with them. Cancel safe.
+    pub(crate) async fn wait_for_state(
+        &self,
+        wanted: impl Fn(CircuitState, u64) -> bool,
+    ) -> (CircuitState, u64) {
         let mut state = self.shared.state.subscribe();
-        // The sender lives as long as `self`.
-        if state.wait_for(|now| wanted(*now)).await.is_err() {
-            std::future::pending::<()>().await;
+        let found = state.wait_for(|(now, opened)| wanted(*now, *opened)).await;
+        match found.map(|now| *now) {
+            Ok(now) => now,
+            // The sender lives as long as `self`.
+            Err(_) => std::future::pending().await,
         }
     }
 
@@ -292,7 +294,7 @@ impl CircuitBreaker {
 
     fn set(&self, inner: &mut Inner, state: CircuitState) {
         inner.state = state;
-        self.shared.state.send_replace(state);
+        self.shared.state.send_replace((state, inner.opened_total));
     }
 
     fn close(&self, inner: &mut Inner) {
@@ -310,43 +312,37 @@ impl CircuitBreaker {
                 .drain_backoff
                 .map(|b| (b * 2).clamp(DRAIN_BACKOFF.0, DRAIN_BACKOFF.1));
         }
-        self.set(inner, CircuitState::Open);
         inner.failures = 0;
         inner.probe_due = false;
         inner.since = Instant::now();
         inner.opened_total += 1;
+        self.set(inner, CircuitState::Open);
         self.shared.changed.notify_waiters();
     }
 
     fn answer(&self, probe: Option<u64>, answer: Answer) {
-        let Some(number) = probe else {
-            return match answer {
-                Answer::Success => self.on_success_while_closed(),
-                Answer::Failure => self.on_failure_while_closed(),
-                Answer::Fatal => self.trip(),
-            };
-        };
         let mut inner = self.lock();
-        if inner.state != CircuitState::HalfOpen || inner.probe != number {
-            // The permit lapsed, or the circuit was tripped meanwhile.
-            return;
-        }
-        match answer {
-            Answer::Success => self.close(&mut inner),
-            Answer::Failure | Answer::Fatal => self.open(&mut inner),
+        match (probe, inner.state) {
+            (None, CircuitState::Closed) => match answer {
+                Answer::Success => inner.failures = 0,
+                Answer::Failure => self.count_failure(&mut inner),
+                Answer::Fatal => self.open(&mut inner),
+            },
+            (Some(number), CircuitState::HalfOpen) => match answer {
+                Answer::Success => self.close(&mut inner),
+                Answer::Failure | Answer::Fatal if inner.probe == number => self.open(&mut inner),
+                // The permit lapsed, and another probe decides.
+                Answer::Failure | Answer::Fatal => {}
+            },
+            // A write that began in an earlier state.
+            _ => {}
         }
     }
 
-    fn on_success_while_closed(&self) {
-        let mut inner = self.lock();
-        if inner.state == CircuitState::Closed {
-            inner.failures = 0;
-        }
-    }
-
-    fn on_failure_while_closed(&self) {
-        if self.state() == CircuitState::Closed {
-            self.on_failure();
+    fn count_failure(&self, inner: &mut Inner) {
+        inner.failures += 1;
+        if inner.failures >= self.shared.failure_threshold {
+            self.open(inner);
         }
     }
 

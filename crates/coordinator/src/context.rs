@@ -48,8 +48,11 @@ pub(crate) struct Context<T> {
     pub(crate) jobs: mpsc::Sender<Vec<Job<T>>>,
     pub(crate) phase: Mutex<Phase>,
     pub(crate) phase_raised: Notify,
-    /// Writes that gave at least one row its place in the store; see the proof in `worker`.
-    pub(crate) successes: AtomicU64,
+    /// Attempts begun: the number of the latest one.
+    pub(crate) attempts: AtomicU64,
+    /// The number of the latest attempt that gave at least one row its place in the store; see the
+    /// proof in `worker`.
+    pub(crate) last_success: AtomicU64,
     pub(crate) worker_limit: AtomicUsize,
     pub(crate) workers_alive: AtomicUsize,
     pub(crate) worker_restarts: AtomicU64,
@@ -82,12 +85,23 @@ impl<T> Context<T> {
         self.worker_limit.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn successes(&self) -> u64 {
-        self.successes.load(Ordering::Relaxed)
+    /// Numbers an attempt that begins.
+    pub(crate) fn begin_attempt(&self) -> u64 {
+        self.attempts.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    pub(crate) fn count_success(&self) {
-        self.successes.fetch_add(1, Ordering::Relaxed);
+    /// The number of the latest attempt that has begun.
+    pub(crate) fn attempts(&self) -> u64 {
+        self.attempts.load(Ordering::Relaxed)
+    }
+
+    /// The number of the latest attempt, by its beginning, that is known to have succeeded.
+    pub(crate) fn last_success(&self) -> u64 {
+        self.last_success.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_success(&self, attempt: u64) {
+        self.last_success.fetch_max(attempt, Ordering::Relaxed);
         self.fatal.store(false, Ordering::Relaxed);
     }
 
@@ -135,18 +149,21 @@ impl<T> Context<T> {
 
     pub(crate) fn note_error(&self, error: &SinkError) {
         let text = error.to_string();
+        if error.kind() == ErrorKind::Fatal {
+            self.fatal.store(true, Ordering::Relaxed);
+        }
         let mut last = self
             .last_error
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         // Told once per change: an outage repeats the same error for as long as it lasts.
-        if last.as_deref() != Some(text.as_str()) {
-            tracing::warn!(coord_id = %self.options.coord_id, error = %text, "write attempt failed");
-            *last = Some(text);
+        let is_new = last.as_deref() != Some(text.as_str());
+        if is_new {
+            *last = Some(text.clone());
         }
         drop(last);
-        if error.kind() == ErrorKind::Fatal {
-            self.fatal.store(true, Ordering::Relaxed);
+        if is_new {
+            tracing::warn!(coord_id = %self.options.coord_id, error = %text, "write attempt failed");
         }
     }
 
@@ -182,11 +199,12 @@ fn count(value: u64) -> i64 {
 
 impl<T: Send + Sync + 'static> Source for Context<T> {
     fn publish(&self, families: &Families) {
-        let stats = self.queue.stats();
         let mut published = self
             .published
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock: an older cut published after a newer one would be counted twice.
+        let stats = self.queue.stats();
         self.publish_counters(families, &stats, &mut published);
         drop(published);
         self.publish_gauges(families, &stats);

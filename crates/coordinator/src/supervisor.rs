@@ -142,11 +142,11 @@ where
     let Some(breaker) = context.breaker.clone() else {
         return;
     };
+    let mut backoff = PROBE_BACKOFF.0;
     loop {
-        breaker
-            .wait_for_state(|state| state == CircuitState::Open)
+        let (_, opened) = breaker
+            .wait_for_state(|state, _| state == CircuitState::Open)
             .await;
-        let mut backoff = PROBE_BACKOFF.0;
         while breaker.state() == CircuitState::Open {
             tokio::time::sleep(backoff.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             backoff = (backoff * 2).min(PROBE_BACKOFF.1);
@@ -163,9 +163,13 @@ where
                 _ => {}
             }
         }
-        // The next look comes after the probe, with the next outage.
-        breaker
-            .wait_for_state(|state| state != CircuitState::Open)
+        // The next look comes after the probe. Only a write that went through makes the waits short
+        // again: a check may go on saying yes while every write fails.
+        let (state, _) = breaker
+            .wait_for_state(|state, times| state == CircuitState::Closed || times != opened)
             .await;
+        if state == CircuitState::Closed {
+            backoff = PROBE_BACKOFF.0;
+        }
     }
 }

@@ -17,12 +17,14 @@
 //! ```
 //!
 //! **Proof.** A row that fails alone with its attempts used up is given up only if another write
-//! succeeded between its first failure and the start of this attempt; or the sink's own check said
-//! yes before an attempt that failed all the same; or every record here is such a row, and probes
-//! of the circuit breaker have failed with it as often as attempts are allowed. Until then the row
-//! goes back to the end of the queue, so that others are tried. Without this rule a store that is
-//! down for a minute and answers with errors nobody can classify would empty the queue into the
-//! dead letters.
+//! *began and* succeeded between its first failure alone and the start of this attempt; or the
+//! sink's own check said yes before an attempt that failed all the same; or every record here is
+//! such a row, the sink has no check, and probes of the circuit breaker have failed with it as
+//! often as attempts are allowed. A failed probe starts the search for proof anew: what succeeded
+//! before the circuit opened says nothing about a store that is down. A check that says no settles
+//! it: the row waits. Until there is proof the row goes back to the end of the queue, so that
+//! others are tried. Without this rule a store that is down for a minute and answers with errors
+//! nobody can classify would empty the queue into the dead letters.
 //!
 //! **Cancellation.** The sink's future runs in a task of its own and is never dropped half-way; on
 //! a timeout, or when the worker is ended, it goes on alone and its answer changes nothing.
@@ -65,15 +67,12 @@ impl Unit {
     fn halve(mut self, attempts: u32) -> (Self, Self) {
         let right = self.positions.split_off(self.positions.len() / 2);
         let part = |positions: Vec<u32>| {
-            let attempts = if positions.len() == 1 { 0 } else { attempts };
-            Self::new(
-                positions,
-                RetryState {
-                    attempts,
-                    overtaken: 0,
-                    ..self.retry
-                },
-            )
+            // Failures in company prove nothing about the row itself.
+            let is_alone = positions.len() == 1;
+            let first_mark = self.retry.first_mark.filter(|_| !is_alone);
+            let attempts = if is_alone { 0 } else { attempts };
+            let overtaken = 0;
+            Self::new(positions, RetryState { attempts, overtaken, first_mark, ..self.retry })
         };
         (part(std::mem::take(&mut self.positions)), part(right))
     }
@@ -198,7 +197,8 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
         wrote: &mut bool,
     ) -> Next {
         let batch = lease.batch_of(&unit.positions);
-        let before = self.core.successes();
+        let before = self.core.last_success();
+        let number = self.core.begin_attempt();
         let started = Instant::now();
         // Should this worker end here, nobody knows what becomes of the rows.
         lease.set_outcome_unknown(true);
@@ -210,7 +210,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
             .attempt(started.elapsed(), report.error.is_none());
         let is_probe = permit.as_ref().is_some_and(Permit::is_probe);
         tell_breaker(permit, report.error.as_ref());
-        let (unit, rejected) = self.settle(lease, &unit, &report, wrote);
+        let (unit, rejected) = self.settle(lease, &unit, &report, number, wrote);
         self.core.queue.add_conflicts(report.conflicts);
         self.give_up(lease, rejected).await;
         if unit.positions.is_empty() {
@@ -269,6 +269,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
         lease: &Lease<T>,
         unit: &Unit,
         report: &WriteReport,
+        number: u64,
         wrote: &mut bool,
     ) -> (Unit, Vec<(u32, Arc<Cause>)>) {
         let (mut written, mut superseded) = (Vec::new(), Vec::new());
@@ -294,7 +295,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
         }
         if !written.is_empty() || !superseded.is_empty() {
             *wrote |= !written.is_empty();
-            self.core.count_success();
+            self.core.note_success(number);
             self.core
                 .observe_latency(written.iter().filter_map(|p| lease.meta(*p)));
             lease.settle_rows(&written, Fate::Written);
@@ -325,11 +326,15 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
     ) -> Next {
         let policy = &self.core.options.retry_policy;
         let max_attempts = policy.max_attempts.max(1);
+        if is_probe {
+            // What succeeded before the circuit opened says nothing about the store of now.
+            unit.retry.first_mark = None;
+        }
         let proven = unit.retry.first_mark.is_some_and(|mark| before > mark);
-        if unit.retry.first_mark.is_some() && before > unit.retry.last_mark {
+        if unit.retry.last_mark > 0 && before > unit.retry.last_mark {
             unit.retry.overtaken += 1;
         }
-        unit.retry.last_mark = self.core.successes();
+        unit.retry.last_mark = self.core.attempts();
         unit.retry.first_mark.get_or_insert(unit.retry.last_mark);
         match Action::of(error) {
             Action::Wait if unit.retry.overtaken < max_attempts => {
@@ -394,14 +399,19 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
         let policy = &self.core.options.retry_policy;
         let delay = policy.delay(unit.retry.attempts, error);
         let newly = !unit.retry.suspect;
-        let healthy = unit.retry.checked || proven;
+        let verdict = self.check().await;
         unit.retry.suspect = true;
         if is_probe {
             unit.retry.probes += 1;
         }
         let only_suspects = self.core.queue.suspect(lease.id(), newly);
         let tried_enough = self.core.breaker.is_none() || unit.retry.probes >= policy.max_attempts;
-        if healthy || (only_suspects && tried_enough) {
+        let to_blame = match verdict {
+            Some(false) => false,
+            Some(true) => unit.retry.checked || proven,
+            None => proven || (only_suspects && tried_enough),
+        };
+        if to_blame {
             let class = error.kind().as_str();
             let code = Some(error.code().to_owned());
             let reason = Reason::RetriesExhausted;
@@ -409,19 +419,20 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
                 .give_up_alone(lease, &unit, reason, error, class, code)
                 .await;
         }
-        unit.retry.checked = self.check().await;
+        unit.retry.checked = verdict == Some(true);
         Next::Aside(unit, delay)
     }
 
-    /// Whether the sink has a probe of its own and it says yes.
-    async fn check(&self) -> bool {
+    /// What the sink's own probe says of the store; `None` if it has none.
+    async fn check(&self) -> Option<bool> {
         let sink = Arc::clone(&self.sink);
         let task = tokio::spawn(async move { sink.check().await });
         let limit = self.core.options.write_timeout;
-        matches!(
-            tokio::time::timeout(limit, task).await,
-            Ok(Ok(Some(Ok(()))))
-        )
+        match tokio::time::timeout(limit, task).await {
+            Ok(Ok(answer)) => answer.map(|answer| answer.is_ok()),
+            // A check that hangs or panics is no yes.
+            _ => Some(false),
+        }
     }
 
     async fn give_up_alone(

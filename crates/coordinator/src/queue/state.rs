@@ -49,7 +49,8 @@ pub(crate) struct RetryState {
     pub(crate) overtaken: u32,
     /// Failed half-open probes of this row alone.
     pub(crate) probes: u32,
-    /// The count of successful writes at the latest failure, and at the first.
+    /// The number of the latest attempt that had begun anywhere at the latest failure, and at the
+    /// first one from which on a success of others counts as proof.
     pub(crate) last_mark: u64,
     pub(crate) first_mark: Option<u64>,
     /// The row has failed alone and used up its attempts, but nothing else has been seen to work.

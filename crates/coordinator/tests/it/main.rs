@@ -1,5 +1,11 @@
 //! The tests of the write path against the real thing.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a step that fails ends its test; seeds are told on standard output"
+)]
 
 mod dead_letter;
+mod promises;
 mod sim;
 mod support;

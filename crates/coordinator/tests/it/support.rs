@@ -9,6 +9,7 @@ use mds_coordinator::{
     Batch, DeadLetters, ErrorKind, FeedbackBus, Metrics, RowOutcome, Sink, SinkError,
     WriteCoordinator, WriteReport,
 };
+use tokio::time::Instant;
 
 /// What a sink does with one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) enum Act {
     Slow(u64),
     /// Never answers.
     Hang,
+    /// Writes, and reports this many conflicts.
+    Conflict(u64),
 }
 
 /// How a sink refuses poison.
@@ -45,8 +48,10 @@ pub(crate) struct FakeSink {
     inner: Arc<Mutex<Inner>>,
     poison: Poison,
     is_poison: fn(u64) -> bool,
-    check: Option<fn() -> bool>,
+    check: Option<Check>,
 }
+
+type Check = Box<dyn Fn() -> bool + Send + Sync>;
 
 #[derive(Default)]
 struct Inner {
@@ -109,8 +114,8 @@ impl FakeSink {
         self
     }
 
-    pub(crate) fn check(mut self, check: fn() -> bool) -> Self {
-        self.check = Some(check);
+    pub(crate) fn check(mut self, check: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.check = Some(Box::new(check));
         self
     }
 
@@ -198,12 +203,13 @@ impl Sink<u64> for FakeSink {
                 self.write_now(&rows)
             }
             Act::Hang => std::future::pending().await,
+            Act::Conflict(conflicts) => WriteReport { conflicts, ..self.write_now(&rows) },
         }
     }
 
     async fn check(&self) -> Option<Result<(), SinkError>> {
         let down = || SinkError::new(ErrorKind::Environment, "down", "the store is down");
-        self.check.map(|check| if check() { Ok(()) } else { Err(down()) })
+        self.check.as_ref().map(|check| if check() { Ok(()) } else { Err(down()) })
     }
 }
 
@@ -223,6 +229,8 @@ pub(crate) struct FakeLetters {
     seen: Mutex<Vec<Seen>>,
     /// Appends that fail before one succeeds.
     pub(crate) failures: Mutex<u32>,
+    /// Appends fail until then.
+    down_until: Option<Instant>,
 }
 
 impl FakeLetters {
@@ -232,6 +240,11 @@ impl FakeLetters {
 
     pub(crate) fn failing(times: u32) -> Arc<Self> {
         Arc::new(Self { failures: Mutex::new(times), ..Self::default() })
+    }
+
+    pub(crate) fn down_for(seconds: u64) -> Arc<Self> {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        Arc::new(Self { down_until: Some(until), ..Self::default() })
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -252,8 +265,9 @@ impl DeadLetters<u64> for FakeLetters {
 
     fn append(&self, letters: Vec<LetterDraft>) -> Result<(), DlqError> {
         let mut failures = self.failures.lock().unwrap();
-        if *failures > 0 {
-            *failures -= 1;
+        let is_down = self.down_until.is_some_and(|until| Instant::now() < until);
+        if *failures > 0 || is_down {
+            *failures = failures.saturating_sub(1);
             return Err(DlqError::Full { path: "letters".into(), limit: 1, used: 1, needed: 1 });
         }
         self.seen.lock().unwrap().extend(letters.into_iter().map(|letter| Seen {
@@ -279,4 +293,36 @@ pub(crate) fn builder(sink: FakeSink) -> mds_coordinator::CoordinatorBuilder<u64
         .describe_letter(|row, letter| {
             letter.metadata.insert("row".into(), (*row).into());
         })
+}
+
+/// Waits until every accepted record has its fate, looking every 10 ms; fails after `limit`.
+pub(crate) async fn settled(coordinator: &WriteCoordinator<u64>, limit: Duration) -> Duration {
+    let started = Instant::now();
+    loop {
+        let stats = coordinator.stats();
+        assert!(stats.is_balanced(), "{stats:?}");
+        if stats.queued + stats.in_flight == 0 {
+            return started.elapsed();
+        }
+        assert!(started.elapsed() < limit, "not settled after {limit:?}: {stats:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Submits rows one by one.
+pub(crate) async fn submit_all(
+    coordinator: &WriteCoordinator<u64>,
+    rows: impl IntoIterator<Item = u64>,
+) {
+    for row in rows {
+        coordinator.submit(row).await.unwrap();
+    }
+}
+
+pub(crate) const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(crate) const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
 }
