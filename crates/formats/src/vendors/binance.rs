@@ -157,6 +157,7 @@ fn open(context: &mut Context<'_>) -> Result<Box<dyn Decoder<Bar>>, OpenError> {
         vendor: "binance",
         name: named,
         shape: "SYMBOL-SPAN-YYYY-MM[-DD]",
+        symbol_in_rows: false,
     };
     let shown = usual(spans(&context.sample));
     let series = Series::open(context, convention, shown)?;

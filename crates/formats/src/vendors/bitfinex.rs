@@ -96,6 +96,7 @@ fn open(context: &mut Context<'_>) -> Result<Box<dyn Decoder<Bar>>, OpenError> {
         vendor: "bitfinex",
         name: named,
         shape: "bitfinex-SYMBOL-SPAN",
+        symbol_in_rows: false,
     };
     let series = Series::open(context, convention, None)?;
     Ok(Box::new(ByRow::new(Candles { series }, b',')))

@@ -26,6 +26,8 @@ pub(super) struct Convention {
     pub(super) name: fn(&Name) -> Option<Named>,
     /// What that shape is, for people.
     pub(super) shape: &'static str,
+    /// Whether the rows name the symbol, so that nothing else has to.
+    pub(super) symbol_in_rows: bool,
 }
 
 /// A bar with everything that the rows of a part have in common.
@@ -65,9 +67,8 @@ impl Series {
             shown,
             told: None,
         };
-        let names = context.sample.names;
-        match series.resolve(names) {
-            Ok(_) => Ok(series),
+        match series.begin(context.sample.names, context.notes) {
+            Ok(()) => Ok(series),
             Err(lacking) => {
                 let looked = format!(
                     "the file does not say it, and its name is not of the shape {}",
@@ -94,10 +95,14 @@ impl Series {
             .find_map(self.convention.name)
             .unwrap_or_default();
         if !self.symbol_given {
-            self.bar.symbol = said.symbol.clone().ok_or(Lacking {
-                field: "symbol",
-                flag: "--symbol",
-            })?;
+            let symbol = said.symbol.clone();
+            if symbol.is_none() && !self.convention.symbol_in_rows {
+                return Err(Lacking {
+                    field: "symbol",
+                    flag: "--symbol",
+                });
+            }
+            self.bar.symbol = symbol.unwrap_or_default();
         }
         if !self.timeframe_given {
             self.bar.timeframe = said.timeframe.or(self.shown).ok_or(Lacking {
@@ -108,12 +113,12 @@ impl Series {
         Ok(said)
     }
 
-    fn tell(&self, named: &Named, notes: &mut Vec<String>) {
-        if !self.symbol_given {
+    fn tell(&self, said: &Named, notes: &mut Vec<String>) {
+        if !self.symbol_given && said.symbol.is_some() {
             notes.push(format!("symbol {}: from the file name", self.bar.symbol));
         }
         if !self.timeframe_given {
-            let from = if named.timeframe.is_some() {
+            let from = if said.timeframe.is_some() {
                 "from the file name"
             } else {
                 "from the times of the first rows"
@@ -125,6 +130,13 @@ impl Series {
     /// The span of the bars.
     pub(super) const fn timeframe(&self) -> Timeframe {
         self.bar.timeframe
+    }
+
+    /// Takes the symbol that the rows name, unless an option gives one.
+    pub(super) fn name_symbol(&mut self, symbol: &str) {
+        if !self.symbol_given {
+            self.bar.symbol = Symbol::new(symbol);
+        }
     }
 
     /// A bar of the series, still without time and numbers.

@@ -109,6 +109,7 @@ fn open(context: &mut Context<'_>) -> Result<Box<dyn Decoder<Bar>>, OpenError> {
         vendor: "stooq",
         name: named,
         shape: "SYMBOL_d",
+        symbol_in_rows: false,
     };
     let mut fields = Fields::default();
     let dates = context.sample.lines().skip(1).take(20).filter_map(|line| {

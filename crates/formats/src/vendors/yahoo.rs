@@ -2,6 +2,8 @@
 //!
 //! - `Date,Open,High,Low,Close,Adj Close,Volume`; `yfinance` adds `Dividends` and `Stock Splits`,
 //!   and leaves out `Adj Close` where prices are adjusted already. Columns are found by name.
+//! - `yfinance` since 2024 writes three header lines: `Price,Close,High,..`, `Ticker,AAPL,AAPL,..`
+//!   and `Date,,,..`; the symbol is that of the second. A file of several tickers is refused.
 //! - A date is the exchange's calendar day, also with an offset (`2023-04-14 00:00:00+09:00`): the
 //!   time of the bar is midnight UTC of that date. A `Datetime` column holds instants.
 //! - A row whose four prices are all `null` or empty was no trading day: skipped, `no_trade`.
@@ -35,12 +37,18 @@ pub(crate) static FORMAT: Format = Format {
 
 const NO_TRADE: &str = "no_trade";
 
+/// The first cells of the header lines of `yfinance` since 2024.
+const STACKED: &str = "Price";
+const TICKER: &str = "Ticker";
+
 /// Where the columns are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Columns {
     time: usize,
     /// The first column is called `Datetime`: instants, not days.
     instants: bool,
+    /// Two more header lines follow.
+    stacked: bool,
     prices: [usize; 4],
     volume: Option<usize>,
     width: usize,
@@ -50,10 +58,11 @@ struct Columns {
 fn columns(header: &Fielded<'_>) -> Option<Columns> {
     let names: Vec<&str> = header.iter().map(str::trim).collect();
     let find = |name| names.iter().position(|n| *n == name);
-    let instants = find("Datetime").is_some();
+    let time = ["Datetime", "Date", STACKED].into_iter().find_map(find)?;
     Some(Columns {
-        time: find("Datetime").or_else(|| find("Date"))?,
-        instants,
+        time,
+        instants: find("Datetime").is_some(),
+        stacked: names.first() == Some(&STACKED),
         prices: [find("Open")?, find("High")?, find("Low")?, find("Close")?],
         volume: find("Volume"),
         width: names.len(),
@@ -70,6 +79,9 @@ fn detect(sample: &Sample<'_>) -> Fit {
     }
     let own = ["Adj Close", "Dividends", "Stock Splits"];
     let why = "a header of Date, Open, High, Low, Close, Volume";
+    if is_stacked(sample.first_line()) && sample.lines().nth(1).is_some_and(is_ticker_line) {
+        return Fit::yes("the header lines Price, Ticker and Date of yfinance");
+    }
     if let Some(name) = header.iter().find(|name| own.contains(&name.trim())) {
         Fit::yes(format!("{why} and {name}"))
     } else if sample.named("yahoo") || sample.named("yfinance") {
@@ -99,8 +111,14 @@ fn open(context: &mut Context<'_>) -> Result<Box<dyn Decoder<Bar>>, OpenError> {
         vendor: "yahoo",
         name: named,
         shape: "SYMBOL in capitals, or yahoo-SYMBOL",
+        symbol_in_rows: is_stacked(context.sample.first_line()),
     };
-    let instants = context.sample.first_line().starts_with("Datetime");
+    refuse_several(context)?;
+    let instants = context
+        .sample
+        .lines()
+        .take(3)
+        .any(|line| line.starts_with("Datetime,"));
     let shown = if instants {
         None
     } else {
@@ -125,11 +143,37 @@ fn open(context: &mut Context<'_>) -> Result<Box<dyn Decoder<Bar>>, OpenError> {
     Ok(Box::new(ByRow::new(rows, b',')))
 }
 
+fn is_stacked(line: &str) -> bool {
+    line.split(',').next() == Some(STACKED)
+}
+
+fn is_ticker_line(line: &str) -> bool {
+    line.split(',').next() == Some(TICKER)
+}
+
+/// A file with the columns of several tickers side by side is not one series.
+fn refuse_several(context: &Context<'_>) -> Result<(), OpenError> {
+    let Some(line) = context.sample.lines().nth(1).filter(|l| is_ticker_line(l)) else {
+        return Ok(());
+    };
+    let mut tickers: Vec<&str> = line.split(',').skip(1).collect();
+    tickers.dedup();
+    if tickers.len() == 1 {
+        return Ok(());
+    }
+    Err(OpenError::NotRecognised {
+        path: context.sample.path.to_owned(),
+        reason: "it has the columns of several tickers side by side; download them one by one"
+            .to_owned(),
+        candidates: Vec::new(),
+    })
+}
+
 /// The span that the first dates show.
 fn shown_span(sample: &Sample<'_>) -> Option<Timeframe> {
     let mut fields = Fields::default();
     let date = |line| day(fields.split(line, b',').ok()?.get(0)).ok();
-    days_of(sample.lines().skip(1).take(20).filter_map(date))
+    days_of(sample.lines().skip(1).take(23).filter_map(date))
 }
 
 /// The calendar day of a date, also with a time of midnight and an offset behind it.
@@ -149,6 +193,20 @@ struct Rows {
 }
 
 impl Rows {
+    /// Takes the second and third line of a header of three; false for a row.
+    fn is_header_line(&mut self, row: &Fielded<'_>) -> bool {
+        if !self.columns.stacked {
+            return false;
+        }
+        match row.get(0) {
+            TICKER => self.series.name_symbol(row.get(1)),
+            "Date" => self.columns.instants = false,
+            "Datetime" => self.columns.instants = true,
+            _ => return false,
+        }
+        true
+    }
+
     fn time(&self, text: &str) -> Result<Timestamp, Fault> {
         if self.columns.instants {
             return self.times.read("ts", text);
@@ -187,6 +245,9 @@ impl RowDecoder<Bar> for Rows {
     }
 
     fn row(&mut self, row: &Fielded<'_>, out: &mut Out<'_, '_, Bar>) -> Result<(), Fault> {
+        if self.is_header_line(row) {
+            return Ok(());
+        }
         let mut bar = self.series.bar();
         bar.ts = self.time(row.get(self.columns.time))?;
         let [open, high, low, close] = self.columns.prices.map(|at| row.get(at));

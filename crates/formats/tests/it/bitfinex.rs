@@ -36,6 +36,8 @@ fn symbol_and_span_come_from_a_name_that_says_bitfinex() {
             .contains(&"symbol BTCUSD: from the file name".to_owned())
     );
 
+    assert_eq!(named.notes.len(), 3, "{:?}", named.notes);
+
     let error = try_bytes::<Bar>("merged.csv", ROWS, &Options::default()).unwrap_err();
     assert!(
         matches!(

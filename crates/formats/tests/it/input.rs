@@ -288,6 +288,12 @@ fn how_the_bytes_arrive_changes_nothing() {
 fn chunks_are_about_as_long_as_asked_for() {
     let source = Source::from_reader(NAME, Cursor::new(candles(0, 25)), Limits::default()).unwrap();
     let mut reader = reader::<Bar>(source, &Options::default()).unwrap();
+    // What there is to tell is told before the first row is read.
+    assert!(
+        reader
+            .notes()
+            .contains(&"symbol BTCUSD: from the file name".to_owned())
+    );
     let mut verdicts = Vec::new();
     let mut counts = Vec::new();
     loop {
@@ -299,6 +305,37 @@ fn chunks_are_about_as_long_as_asked_for() {
     }
     assert_eq!(counts, [10, 10, 5, 0]);
     assert_eq!(verdicts.len(), 25);
+}
+
+#[test]
+fn a_reader_can_go_to_another_thread() {
+    let source = Source::from_reader(NAME, Cursor::new(candles(0, 5)), Limits::default()).unwrap();
+    let reader = reader::<Bar>(source, &Options::default()).unwrap();
+    let read = std::thread::spawn(move || drain(reader)).join().unwrap();
+    assert_eq!(read.counts(), (5, 0, 0));
+}
+
+#[test]
+fn progress_is_counted_in_packed_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in [
+        ("bitfinex-btcusd-1m.csv.gz", gzip(&candles(0, 20_000))),
+        ("b.zip", zip_of(&[(NAME, candles(0, 20_000).as_bytes())])),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, &bytes).unwrap();
+        let source = Source::open(&path, Limits::default()).unwrap();
+        let mut reader = reader::<Bar>(source, &Options::default()).unwrap();
+        let mut verdicts = Vec::new();
+        while reader.next_chunk(&mut verdicts, 1_000).unwrap() > 0 {}
+        assert_eq!(verdicts.len(), 20_000);
+        assert_eq!(reader.length(), Some(bytes.len() as u64));
+        let read = reader.bytes_read();
+        assert!(
+            read <= bytes.len() as u64 && read > bytes.len() as u64 / 2,
+            "{read}"
+        );
+    }
 }
 
 #[test]

@@ -137,6 +137,22 @@ fn yfinance_dates_are_the_exchanges_days_and_datetimes_instants() {
 }
 
 #[test]
+fn yfinance_headers_of_three_lines_name_the_ticker() {
+    let read: Read<Bar> = sample("yahoo/stacked.csv", &Options::default());
+    assert_eq!((read.format, read.counts()), ("yahoo", (2, 0, 0)));
+    let bar = read.records()[0];
+    assert_eq!(
+        (bar.symbol.as_str(), bar.open_price),
+        ("BRK-B", Some(356.3))
+    );
+    assert_eq!(read.lines(), [4, 5]);
+
+    let several = "Price,Close,High,Low,Open,Volume\nTicker,A,B,A,B,A\nDate,,,,,\n";
+    let error = try_bytes::<Bar>("x.csv", several, &series("a", "1d")).unwrap_err();
+    assert!(error.to_string().contains("several tickers"), "{error}");
+}
+
+#[test]
 fn stooq_pages_are_known_by_the_polish_header_or_the_file_name() {
     let read: Read<Bar> = sample("stooq/wig20_d.csv", &Options::default());
     assert_eq!((read.format, read.records().len()), ("stooq", 2));
