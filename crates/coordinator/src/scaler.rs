@@ -243,7 +243,7 @@ mod tests {
             let moves = limits.windows(2).filter(|w| w[0] != w[1]).count();
             assert!(limits.iter().all(|l| *l <= 4), "seed {seed}: {limits:?}");
             deceived += usize::from(limits.contains(&4));
-            assert!(moves <= 16, "seed {seed}: {moves} moves in 600 s: {limits:?}");
+            assert!(moves <= 20, "seed {seed}: {moves} moves in 600 s: {limits:?}");
         }
         // Two workers are best here and a third is tried; noise may keep it now and then.
         assert!(deceived <= 5, "{deceived} of 100 runs kept a worker that brought nothing");
