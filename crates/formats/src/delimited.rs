@@ -7,11 +7,13 @@
 //! compares them).
 
 use mds_core::Record;
+use std::io;
+
 use memchr::{memchr, memchr_iter};
 
 use crate::decode::{Decoder, Lacking, Out, Verdicts, text_of};
 use crate::error::ReadError;
-use crate::input::{Name, Part};
+use crate::input::{Line, Lines, Name, Part};
 use crate::verdict::Fault;
 
 /// How far a quoted field may go on over line ends, in bytes.
@@ -230,14 +232,7 @@ impl<R: Record, D: RowDecoder<R>> Decoder<R> for ByRow<D> {
     ) -> Result<bool, ReadError> {
         while verdicts.out.len() < max {
             let (delimiter, fields) = (self.delimiter, &mut self.fields);
-            let next = if D::MULTILINE {
-                let well_formed = |joined: &[u8]| {
-                    str::from_utf8(joined).is_ok_and(|text| fields.split(text, delimiter).is_ok())
-                };
-                part.lines.next_record(JOINED_BYTES, well_formed)
-            } else {
-                part.lines.next_line()
-            };
+            let next = next_line(&mut part.lines, fields, delimiter, D::MULTILINE);
             let line = match next {
                 Ok(Some(line)) => line,
                 Ok(None) => return Ok(false),
@@ -249,26 +244,17 @@ impl<R: Record, D: RowDecoder<R>> Decoder<R> for ByRow<D> {
             if text.trim_ascii().is_empty() {
                 continue;
             }
-            let number = line.number;
-            let mut out = verdicts.at(number, text);
+            let mut out = verdicts.at(line.number, text);
             let decoded = match fields.split(text, delimiter) {
                 Ok(row) if std::mem::take(&mut self.at_start) && self.decoder.is_header(&row) => {
-                    self.decoder
-                        .header(&row)
-                        .map_err(|reason| ReadError::Malformed {
-                            path: part.path.to_string(),
-                            line: number,
-                            reason,
-                        })?;
-                    Ok(())
+                    let taken = self.decoder.header(&row);
+                    taken.map_err(|reason| malformed(&part.path, line.number, reason))?;
+                    continue;
                 }
                 Ok(row) => decode_row(&mut self.decoder, &row, &mut out),
                 Err(fault) if D::HEADER && self.at_start => {
-                    return Err(ReadError::Malformed {
-                        path: part.path.to_string(),
-                        line: number,
-                        reason: format!("the header cannot be read: {}", fault.rule),
-                    });
+                    let reason = format!("the header cannot be read: {}", fault.rule);
+                    return Err(malformed(&part.path, line.number, reason));
                 }
                 Err(fault) => Err(fault),
             };
@@ -277,6 +263,29 @@ impl<R: Record, D: RowDecoder<R>> Decoder<R> for ByRow<D> {
             }
         }
         Ok(true)
+    }
+}
+
+/// The next line of a part, or the next few where a quoted field holds line ends.
+fn next_line<'p>(
+    lines: &'p mut Lines,
+    fields: &mut Fields,
+    delimiter: u8,
+    multiline: bool,
+) -> io::Result<Option<Line<'p>>> {
+    if !multiline {
+        return lines.next_line();
+    }
+    lines.next_record(JOINED_BYTES, |joined| {
+        str::from_utf8(joined).is_ok_and(|text| fields.split(text, delimiter).is_ok())
+    })
+}
+
+fn malformed(path: &str, line: u64, reason: String) -> ReadError {
+    ReadError::Malformed {
+        path: path.to_owned(),
+        line,
+        reason,
     }
 }
 

@@ -201,22 +201,21 @@ fn detected_format(sample: &Sample<'_>) -> Result<Detected, OpenError> {
             return Err(other_kind(sample, other, kind));
         }
     }
-    match fitting.as_slice() {
-        [_] => Ok(fitting.remove(0)),
-        [] => Err(OpenError::NotRecognised {
-            path: sample.path.to_owned(),
+    let path = sample.path.to_owned();
+    let candidate = |detected: Detected| Candidate {
+        format: detected.format.name,
+        why: detected.why,
+    };
+    match fitting.len() {
+        1 => Ok(fitting.remove(0)),
+        0 => Err(OpenError::NotRecognised {
+            path,
             reason: describe(sample),
             candidates: near,
         }),
-        several => Err(OpenError::Ambiguous {
-            path: sample.path.to_owned(),
-            candidates: several
-                .iter()
-                .map(|d| Candidate {
-                    format: d.format.name,
-                    why: d.why.clone(),
-                })
-                .collect(),
+        _ => Err(OpenError::Ambiguous {
+            path,
+            candidates: fitting.into_iter().map(candidate).collect(),
         }),
     }
 }

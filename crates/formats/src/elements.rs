@@ -80,9 +80,13 @@ impl Elements {
             (_, None) => return self.broken("the document ends in the middle of an array"),
             (Place::First | Place::Single, Some(_)) => {}
         }
+        self.element().map(Some)
+    }
+
+    /// Parses the element that comes next.
+    fn element(&mut self) -> Result<Element<'_>, ReadError> {
         self.skip_blanks();
-        let line = self.line;
-        let from = self.at;
+        let (line, from) = (self.line, self.at);
         let mut values =
             serde_json::Deserializer::from_str(&self.text[from..]).into_iter::<&RawValue>();
         let parsed = values.next().transpose();
@@ -98,14 +102,13 @@ impl Elements {
                 });
             }
         }
-        self.place = if self.place == Place::Single {
-            Place::End
-        } else {
-            Place::Behind
+        self.place = match self.place {
+            Place::Single => Place::End,
+            _ => Place::Behind,
         };
         self.advance(length);
         let text = self.text[from..self.at].trim_ascii();
-        Ok(Some(Element { text, line }))
+        Ok(Element { text, line })
     }
 
     fn peek(&self) -> Option<u8> {

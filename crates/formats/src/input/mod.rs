@@ -12,7 +12,7 @@ mod lines;
 mod name;
 mod source;
 
-pub(crate) use lines::Line;
+pub(crate) use lines::{Line, Lines};
 pub(crate) use name::Name;
 pub(crate) use source::Part;
 pub use source::{Limits, Source};

@@ -15,7 +15,7 @@ use crate::decode::{Decoder, Out};
 use crate::delimited::{ByRow, Fielded, Fields, RowDecoder, delimiter_of};
 use crate::detect::{Fit, Sample};
 use crate::error::OpenError;
-use crate::options::{Mapping, TimeFormat};
+use crate::options::{Mapping, Options, TimeFormat};
 use crate::reader::Context;
 use crate::registry::{Format, Openers};
 use crate::values::{self, TimeFault, Times};
@@ -75,34 +75,22 @@ fn open<R: Record>(context: &mut Context<'_>) -> Result<Box<dyn Decoder<R>>, Ope
         header,
     };
     let template = Template::<R>::new(context.options);
-    let places = if line.is_empty() {
-        Vec::new()
-    } else {
-        let places = layout
-            .places::<R>(&names)
-            .map_err(|column| option_error(context, column))?;
+    let mut places = Vec::new();
+    if !line.is_empty() {
+        let found = layout.places::<R>(&names);
+        places = found.map_err(|column| option_error(context, column))?;
         require(context, &template, &places)?;
-        places
-    };
+    }
     if header {
         note_left_out(context, &names, &places);
     }
-    let times = Times {
-        format: context
-            .options
-            .time_format
-            .clone()
-            .unwrap_or(TimeFormat::Rfc3339),
-        zone: context.options.tz.clone(),
-        days: whole_days::<R>(context.options.timeframe),
-    };
     let rows = Rows {
         template,
         layout,
         revision: revision_column(&names),
         width: None,
         places,
-        times,
+        times: times::<R>(context.options),
         time_column: time_column::<R>(),
         joined: String::new(),
     };
@@ -111,6 +99,15 @@ fn open<R: Record>(context: &mut Context<'_>) -> Result<Box<dyn Decoder<R>>, Ope
         Ok(Box::new(ByRow::new(WithHeader(rows), delimiter)))
     } else {
         Ok(Box::new(ByRow::new(rows, delimiter)))
+    }
+}
+
+fn times<R: Record>(options: &Options) -> Times {
+    let format = options.time_format.clone();
+    Times {
+        format: format.unwrap_or(TimeFormat::Rfc3339),
+        zone: options.tz.clone(),
+        days: whole_days::<R>(options.timeframe),
     }
 }
 

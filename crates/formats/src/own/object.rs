@@ -4,6 +4,7 @@
 //! their own digits by Rust's parser, which gives the nearest f64, so that every price that was
 //! written comes back exactly.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use mds_core::{ColumnType, Record};
@@ -89,32 +90,36 @@ impl<R: Record> Object<'_, R> {
         if value == "null" {
             return Ok(());
         }
-        let wrong = |rule: &'static str| Fault::new(name, value, "malformed", rule);
-        match R::COLUMNS[column].ty {
-            ColumnType::Float if value.starts_with(['"', '[', '{', 't', 'f']) => {
-                Err(wrong("must be a number"))
-            }
-            ColumnType::Bool if !matches!(value, "true" | "false") => {
-                Err(wrong("must be true or false"))
-            }
-            ColumnType::Float | ColumnType::Bool => self.draft.set(column, value),
-            ColumnType::Symbols => {
-                let symbols: Vec<String> =
-                    serde_json::from_str(value).map_err(|_| wrong("must be a list of symbols"))?;
-                self.draft.set(column, &symbols.join(","))
-            }
-            _ => match value.strip_prefix('"').and_then(|v| v.strip_suffix('"')) {
-                None => Err(wrong("must be a text in quotes")),
-                Some(inner) if memchr::memchr(b'\\', inner.as_bytes()).is_none() => {
-                    self.draft.set(column, inner)
-                }
-                Some(_) => {
-                    let text: String = serde_json::from_str(value)
-                        .map_err(|_| wrong("must be a text of valid characters"))?;
-                    self.draft.set(column, &text)
-                }
-            },
+        match text_of(R::COLUMNS[column].ty, value) {
+            Ok(text) => self.draft.set(column, &text),
+            Err(rule) => Err(Fault::new(name, value, "malformed", rule)),
         }
+    }
+}
+
+/// The text of a JSON value, as a record takes it; the error is the rule that the value breaks.
+fn text_of(ty: ColumnType, value: &str) -> Result<Cow<'_, str>, &'static str> {
+    match ty {
+        ColumnType::Float if value.starts_with(['"', '[', '{', 't', 'f']) => {
+            Err("must be a number")
+        }
+        ColumnType::Bool if !matches!(value, "true" | "false") => Err("must be true or false"),
+        ColumnType::Float | ColumnType::Bool => Ok(value.into()),
+        ColumnType::Symbols => {
+            let symbols: Vec<String> =
+                serde_json::from_str(value).map_err(|_| "must be a list of symbols")?;
+            Ok(symbols.join(",").into())
+        }
+        _ => match value.strip_prefix('"').and_then(|v| v.strip_suffix('"')) {
+            None => Err("must be a text in quotes"),
+            Some(inner) if memchr::memchr(b'\\', inner.as_bytes()).is_none() => Ok(inner.into()),
+            Some(_) => {
+                let text: Result<String, _> = serde_json::from_str(value);
+                Ok(text
+                    .map_err(|_| "must be a text of valid characters")?
+                    .into())
+            }
+        },
     }
 }
 

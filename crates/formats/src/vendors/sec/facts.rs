@@ -131,21 +131,22 @@ pub(super) fn parse(path: &str, text: &str) -> Result<Document, ReadError> {
             let own = CONCEPTS
                 .iter()
                 .find(|(t, c, ..)| t == taxonomy && c == concept);
-            for (unit, facts) in units {
-                for fact in facts {
-                    let line = lines.line_of(fact.get());
-                    let Some(&(_, _, figure, rank)) = own else {
-                        document
-                            .items
-                            .push((line, Item::Skipped("unmapped_concept")));
-                        continue;
-                    };
-                    match read_fact(fact.get(), figure, rank, unit, line) {
-                        Ok(fact) => document.facts.push(fact),
-                        Err(fault) => {
-                            let raw = fact.get().to_owned();
-                            document.items.push((line, Item::Invalid { fault, raw }));
-                        }
+            for (unit, fact) in units
+                .iter()
+                .flat_map(|(u, facts)| facts.iter().map(move |f| (u, f)))
+            {
+                let line = lines.line_of(fact.get());
+                let Some(&(_, _, figure, rank)) = own else {
+                    document
+                        .items
+                        .push((line, Item::Skipped("unmapped_concept")));
+                    continue;
+                };
+                match read_fact(fact.get(), figure, rank, unit, line) {
+                    Ok(fact) => document.facts.push(fact),
+                    Err(fault) => {
+                        let raw = fact.get().to_owned();
+                        document.items.push((line, Item::Invalid { fault, raw }));
                     }
                 }
             }
