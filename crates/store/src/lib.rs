@@ -34,7 +34,7 @@
 //! |---|---|
 //! | [`Store`] | an open store of any back end: sinks, reads, administration |
 //! | [`StoreSink`] | the [`mds_core::Sink`] of one kind |
-//! | [`bench`] | the bare loop that a sink's speed is measured against |
+//! | [`mod@bench`] | the bare loop that a sink's speed is measured against |
 //!
 //! Guarantees: a row answered `Written` is committed and synced; of all rows ever written under one
 //! natural key the store holds the one of highest rank, whatever the order in which they came; a

@@ -15,7 +15,7 @@ use crate::StoreError;
 const WRITER_CACHE_KIB: i64 = 64 * 1024;
 /// Page cache of each reader, in KiB.
 const READER_CACHE_KIB: i64 = 16 * 1024;
-/// Pages of log after which it is moved into the database (measured: docs/adr/0001).
+/// Pages of log after which it is moved into the database: 16 MiB, some dozens of batches.
 const CHECKPOINT_PAGES: i64 = 4_000;
 /// The log is cut back to this size after it grew in a long transaction.
 const LOG_LIMIT_BYTES: i64 = 64 * 1024 * 1024;
