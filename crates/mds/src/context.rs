@@ -1,8 +1,11 @@
 //! What every command is given: the settings, loaded once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use mds_core::settings::{SettingFile, SettingFlag, SettingSources, Settings, SettingsError};
+use mds_core::{Kind, Timestamp};
+use mds_store::{OpenOptions, Store, StoreUrl};
 
 use crate::cli::GlobalArgs;
 use crate::exit::Usage;
@@ -12,6 +15,9 @@ use crate::output::note;
 const CONFIG_FILE: &str = "mds.toml";
 /// The file of environment variables in the working directory.
 const ENV_FILE: &str = ".env";
+
+/// Where dead letters go that no setting sends elsewhere.
+const DLQ_FOLDER: &str = ".dlq";
 
 /// What every command is given.
 #[derive(Debug)]
@@ -90,6 +96,37 @@ impl Context {
         })
     }
 
+    /// The address of the store.
+    pub(crate) fn store_url(&self) -> anyhow::Result<StoreUrl> {
+        StoreUrl::parse(self.settings.store().expose()).map_err(|error| {
+            let origin = self.settings.get("store").map(|s| s.origin.to_string());
+            let what = format!(
+                "store = \"{}\" ({})",
+                self.settings.store(),
+                origin.unwrap_or_default()
+            );
+            anyhow::Error::new(error).context(Usage::new(what))
+        })
+    }
+
+    /// Opens the store for reading; it must exist.
+    pub(crate) async fn open_for_reading(&self) -> anyhow::Result<Store> {
+        self.open(OpenOptions::read_only()).await
+    }
+
+    /// Opens the store.
+    pub(crate) async fn open(&self, options: OpenOptions) -> anyhow::Result<Store> {
+        Ok(Store::open(&self.store_url()?, options).await?)
+    }
+
+    /// The file that dead letters of `kind` go to.
+    pub(crate) fn dlq_path(&self, kind: Kind) -> PathBuf {
+        match self.settings.dlq_path() {
+            Some(path) => path.to_path_buf(),
+            None => Path::new(DLQ_FOLDER).join(format!("{kind}.ndjson")),
+        }
+    }
+
     /// Says something about the run on standard error, unless only errors are told.
     pub(crate) fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
@@ -109,13 +146,19 @@ fn environment() -> anyhow::Result<Vec<(String, String)>> {
         else {
             continue;
         };
-        match value.into_string() {
-            Ok(value) => ours.push((name.to_owned(), value)),
-            Err(_) => {
-                let what = "is not UTF-8; set it to plain text";
-                return Err(Usage::new(format!("the environment variable {name} {what}")).into());
-            }
-        }
+        let Ok(value) = value.into_string() else {
+            let what = "is not UTF-8; set it to plain text";
+            return Err(Usage::new(format!("the environment variable {name} {what}")).into());
+        };
+        ours.push((name.to_owned(), value));
     }
     Ok(ours)
+}
+
+/// The time now.
+pub(crate) fn now() -> Timestamp {
+    let elapsed = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
 }

@@ -1,9 +1,10 @@
 //! Values of options that several commands take.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use mds_core::{Date, Kind, Timestamp};
+use mds_core::{Date, Kind, Symbol, Timestamp, Vendor};
 
 /// Reads a kind of record, and lists the kinds in the help.
 pub(crate) fn kind_parser() -> impl TypedValueParser<Value = Kind> {
@@ -22,6 +23,69 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
     })
 }
 
+/// Reads a length of time: a number with `ms`, `s`, `m` or `h`; without a unit, seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let refuse = || format!("{text:?} is not a length of time, such as 30s, 5m or 1h");
+    let digits = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.trim().parse().map_err(|_| refuse())?;
+    let seconds = match unit {
+        "ms" => number / 1_000.0,
+        "" | "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3_600.0,
+        _ => return Err(refuse()),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|_| refuse())
+}
+
+/// Reads a symbol; the empty one would select nothing.
+pub(crate) fn symbol(text: &str) -> Result<Symbol, String> {
+    let symbol = Symbol::new(text);
+    if symbol.is_empty() {
+        Err("give a symbol, such as SPY".to_owned())
+    } else {
+        Ok(symbol)
+    }
+}
+
+/// Reads a vendor; the empty one would select nothing.
+pub(crate) fn vendor(text: &str) -> Result<Vendor, String> {
+    let vendor = Vendor::new(text);
+    if vendor.is_empty() {
+        Err("give a vendor, such as binance".to_owned())
+    } else {
+        Ok(vendor)
+    }
+}
+
+/// Runs an expression with `$record` standing for the record type of a kind.
+macro_rules! with_record {
+    ($kind:expr, $record:ident => $run:expr) => {
+        match $kind {
+            mds_core::Kind::Bars => {
+                type $record = mds_core::Bar;
+                $run
+            }
+            mds_core::Kind::Options => {
+                type $record = mds_core::OptionSnap;
+                $run
+            }
+            mds_core::Kind::Fundamentals => {
+                type $record = mds_core::Fundamentals;
+                $run
+            }
+            mds_core::Kind::News => {
+                type $record = mds_core::News;
+                $run
+            }
+        }
+    };
+}
+pub(crate) use with_record;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +100,12 @@ mod tests {
                 "{bad}"
             );
         }
+    }
+
+    #[test]
+    fn empty_names_are_refused() {
+        assert_eq!(symbol(" spy").unwrap().as_str(), "SPY");
+        assert!(symbol(" ").is_err());
+        assert!(vendor("").is_err());
     }
 }

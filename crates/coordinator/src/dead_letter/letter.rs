@@ -61,6 +61,13 @@ pub struct LetterKey {
     pub(super) lines: Vec<Fingerprint>,
 }
 
+impl LetterKey {
+    /// The id of the letter that it settles.
+    pub const fn id(&self) -> Uuid {
+        self.id
+    }
+}
+
 /// A dead letter that is not settled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Letter<T> {

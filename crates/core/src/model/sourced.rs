@@ -46,19 +46,8 @@ impl<'de, R: Deserialize<'de>> Deserialize<'de> for Sourced<R> {
     }
 }
 
-macro_rules! borrow_record {
-    ($($type:ty),+) => {
-        $(impl Borrow<$type> for Sourced<$type> {
-            fn borrow(&self) -> &$type {
-                &self.record
-            }
-        })+
-    };
+impl<R> Borrow<R> for Sourced<R> {
+    fn borrow(&self) -> &R {
+        &self.record
+    }
 }
-
-borrow_record!(
-    super::Bar,
-    super::OptionSnap,
-    super::Fundamentals,
-    super::News
-);

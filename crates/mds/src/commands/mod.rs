@@ -4,6 +4,16 @@
 //! of its flags stand for settings, also an arm in [`Command::setting_flags`].
 
 mod config;
+mod delete;
+mod demo;
+mod dlq;
+mod export;
+mod health;
+mod ingest;
+mod latest;
+mod migrate;
+mod query;
+mod stats;
 
 use clap::Subcommand;
 use mds_core::settings::SettingFlag;
@@ -14,6 +24,26 @@ use crate::exit::Exit;
 /// What `mds` can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show the write path on made-up data, with faults
+    Demo(demo::Args),
+    /// Take files into the store
+    Ingest(Box<ingest::Args>),
+    /// Print records
+    Query(query::Args),
+    /// Print the last price of each instrument
+    Latest(latest::Args),
+    /// Print what the store holds
+    Stats(stats::Args),
+    /// Write records to a file
+    Export(export::Args),
+    /// Delete records
+    Delete(delete::Args),
+    /// Look at the records that were given up, or give them up for good
+    Dlq(dlq::Args),
+    /// Bring the tables of the store up to date
+    Migrate(migrate::Args),
+    /// Check that the store can be written to
+    Health(health::Args),
     /// Show or check the settings
     Config(config::Args),
 }
@@ -22,13 +52,33 @@ impl Command {
     /// The flags of the command that stand for settings and were given.
     pub(crate) fn setting_flags(&self) -> Vec<SettingFlag<'_>> {
         match self {
-            Self::Config(_) => Vec::new(),
+            Self::Ingest(args) => args.setting_flags(),
+            Self::Query(args) => args.setting_flags(),
+            Self::Latest(args) => args.setting_flags(),
+            Self::Export(args) => args.setting_flags(),
+            Self::Delete(args) => args.setting_flags(),
+            Self::Dlq(args) => args.setting_flags(),
+            Self::Demo(_)
+            | Self::Stats(_)
+            | Self::Migrate(_)
+            | Self::Health(_)
+            | Self::Config(_) => Vec::new(),
         }
     }
 
     /// Does it.
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self {
+            Self::Demo(args) => demo::run(&args, context),
+            Self::Ingest(args) => ingest::run(&args, context),
+            Self::Query(args) => query::run(&args, context),
+            Self::Latest(args) => latest::run(&args, context),
+            Self::Stats(args) => stats::run(&args, context),
+            Self::Export(args) => export::run(&args, context),
+            Self::Delete(args) => delete::run(&args, context),
+            Self::Dlq(args) => dlq::run(&args, context),
+            Self::Migrate(args) => migrate::run(&args, context),
+            Self::Health(args) => health::run(&args, context),
             Self::Config(args) => config::run(&args, context),
         }
     }

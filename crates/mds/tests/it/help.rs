@@ -3,7 +3,23 @@
 use crate::run::{Place, golden};
 
 /// Every command and subcommand, as words to type.
-const COMMANDS: &[&[&str]] = &[&[], &["config"], &["config", "show"], &["config", "check"]];
+const COMMANDS: &[&[&str]] = &[
+    &[],
+    &["query"],
+    &["latest"],
+    &["stats"],
+    &["export"],
+    &["delete"],
+    &["dlq"],
+    &["dlq", "list"],
+    &["dlq", "show"],
+    &["dlq", "purge"],
+    &["migrate"],
+    &["health"],
+    &["config"],
+    &["config", "show"],
+    &["config", "check"],
+];
 
 #[test]
 fn every_command_explains_itself() {

@@ -1,6 +1,16 @@
 //! The command line as a user meets it: the real binary, run in a folder of its own with an
 //! environment of its own.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test whose preparation fails has failed; clippy knows only #[test] functions"
+)]
+
+mod admin;
 mod config;
+mod data;
+mod dlq;
+mod export;
 mod help;
+mod reading;
 mod run;

@@ -1,0 +1,198 @@
+//! `mds health`: whether writing has a chance now.
+
+use mds_coordinator::dead_letter::{DeadLetterQueue, DlqOptions, LetterFilter};
+use mds_core::time::MICROS_PER_SECOND;
+use mds_core::{Kind, RevisionClock};
+use mds_store::OpenOptions;
+use serde_json::{Value, json};
+
+use crate::commands::stats::bytes;
+use crate::context::{self, Context};
+use crate::exit::Exit;
+use crate::output::{Out, table};
+use crate::runtime::block_on;
+
+const EXAMPLES: &str = "\
+Examples:
+  mds health
+  mds health --json
+  mds health --quiet && echo ready
+
+Checks that the store can be written to, how many dead letters wait, and that revisions do not run
+ahead of the clock. Exit code 0: ok or degraded (it works, but somebody should look); 1: failed.";
+
+/// Arguments of `mds health`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// How well something is, from good to bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Status {
+    Ok,
+    Degraded,
+    Failed,
+}
+
+impl Status {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One thing that was checked.
+struct Check {
+    name: &'static str,
+    status: Status,
+    detail: String,
+    /// What programs read, besides the above.
+    numbers: Value,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
+    let mut checks = block_on(async { Ok(check_store(context).await) })?;
+    checks.push(check_dead_letters(context));
+    let worst = checks.iter().map(|c| c.status).max().unwrap_or(Status::Ok);
+    let mut out = Out::stdout();
+    if args.json {
+        out.json(&json_of(&checks, worst))?;
+    } else if !context.quiet {
+        let mut rows = table(&["check", "status", "detail"]);
+        for check in &checks {
+            rows.add_row([check.name, check.status.as_str(), &check.detail]);
+        }
+        out.table(&rows)?;
+    }
+    out.finish()?;
+    Ok(if worst == Status::Failed {
+        Exit::Failure
+    } else {
+        Exit::Success
+    })
+}
+
+fn json_of(checks: &[Check], worst: Status) -> Value {
+    let mut object = json!({ "status": worst.as_str() });
+    for check in checks {
+        let mut entry = check.numbers.clone();
+        entry["status"] = check.status.as_str().into();
+        entry["detail"] = check.detail.as_str().into();
+        object[check.name.replace(' ', "_")] = entry;
+    }
+    object
+}
+
+/// The store, and the revisions in it where it can be opened.
+async fn check_store(context: &Context) -> Vec<Check> {
+    let name = "store";
+    let url = context.settings.store().to_string();
+    let failed = |error: anyhow::Error| Check {
+        name,
+        status: Status::Failed,
+        detail: format!("{error:#}"),
+        numbers: json!({ "url": url }),
+    };
+    let options = OpenOptions {
+        create: false,
+        migrate: false,
+        ..OpenOptions::default()
+    };
+    let store = match context.open(options).await {
+        Ok(store) => store,
+        Err(error) => return vec![failed(error)],
+    };
+    let mut checks = Vec::new();
+    match store.check().await {
+        Ok(()) => checks.push(Check {
+            name,
+            status: Status::Ok,
+            detail: url.clone(),
+            numbers: json!({ "url": url }),
+        }),
+        Err(error) => checks.push(failed(error.into())),
+    }
+    match store.last_revision().await {
+        Ok(last) => checks.push(check_revisions(last)),
+        Err(error) => checks.push(failed(error.into())),
+    }
+    store.close().await;
+    checks
+}
+
+fn check_revisions(last: i64) -> Check {
+    let ahead = RevisionClock::new(last).ahead_of(context::now());
+    let (status, detail) = if ahead > 0 {
+        let seconds = (ahead - 1) / MICROS_PER_SECOND + 1;
+        (
+            Status::Degraded,
+            format!("{seconds} s ahead of the clock; set the clock right"),
+        )
+    } else {
+        (Status::Ok, "not ahead of the clock".to_owned())
+    };
+    let numbers = json!({ "last_revision": last, "ahead_micros": ahead });
+    Check {
+        name: "revisions",
+        status,
+        detail,
+        numbers,
+    }
+}
+
+fn check_dead_letters(context: &Context) -> Check {
+    let mut paths: Vec<_> = Kind::ALL.map(|kind| context.dlq_path(kind)).into();
+    paths.dedup();
+    let (mut letters, mut damaged, mut size) = (0, 0, 0);
+    for path in paths {
+        let counted = DeadLetterQueue::<Value>::at(&path, DlqOptions::default())
+            .and_then(|dlq| Ok((dlq.histogram(LetterFilter::default())?, dlq.bytes()?)));
+        match counted {
+            Ok((histogram, file_bytes)) => {
+                letters += histogram.letters;
+                damaged += histogram.damaged;
+                size += file_bytes;
+            }
+            Err(error) => {
+                return Check {
+                    name: "dead letters",
+                    status: Status::Failed,
+                    detail: format!("{:#}", anyhow::Error::new(error)),
+                    numbers: json!({ "path": path.display().to_string() }),
+                };
+            }
+        }
+    }
+    let waiting = letters + damaged > 0;
+    let detail = if waiting {
+        let lines = if damaged > 0 {
+            format!(" and {damaged} damaged lines")
+        } else {
+            String::new()
+        };
+        format!(
+            "{letters} wait{lines}, {}; `mds dlq list` shows them",
+            bytes(size)
+        )
+    } else {
+        "none wait".to_owned()
+    };
+    Check {
+        name: "dead letters",
+        status: if waiting {
+            Status::Degraded
+        } else {
+            Status::Ok
+        },
+        detail,
+        numbers: json!({ "letters": letters, "damaged": damaged, "bytes": size }),
+    }
+}
