@@ -15,6 +15,7 @@ mod confirm;
 mod context;
 mod exit;
 mod output;
+mod pipeline;
 mod rows;
 mod runtime;
 mod selection;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, GlobalArgs};
+use crate::cli::Cli;
 use crate::context::Context;
 use crate::exit::Exit;
 
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::of_usage(&error).into(),
     };
-    install_logging(&cli.global);
+    install_logging(&cli);
     run(cli).unwrap_or_else(|error| exit::report(&error)).into()
 }
 
@@ -44,11 +45,14 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     cli.command.run(&context)
 }
 
-/// Logs go to standard error: warnings and errors, more with each `-v`, errors only with `-q`.
-fn install_logging(global: &GlobalArgs) {
+/// Logs go to standard error: warnings and errors, more with each `-v`, errors only with `-q`. The
+/// demo tells of the faults that it makes itself.
+fn install_logging(cli: &Cli) {
     use tracing_subscriber::filter::LevelFilter;
 
-    let level = match (global.quiet, global.verbose) {
+    let is_demo = matches!(cli.command, commands::Command::Demo(_));
+    let level = match (cli.global.quiet, cli.global.verbose) {
+        (_, 0) if is_demo => LevelFilter::OFF,
         (true, _) => LevelFilter::ERROR,
         (false, 0) => LevelFilter::WARN,
         (false, 1) => LevelFilter::INFO,

@@ -5,9 +5,11 @@
 
 mod config;
 mod delete;
+mod demo;
 mod dlq;
 mod export;
 mod health;
+mod ingest;
 mod latest;
 mod migrate;
 mod query;
@@ -22,6 +24,10 @@ use crate::exit::Exit;
 /// What `mds` can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show the write path on made-up data, with faults
+    Demo(demo::Args),
+    /// Take files into the store
+    Ingest(Box<ingest::Args>),
     /// Print records
     Query(query::Args),
     /// Print the last price of each instrument
@@ -46,18 +52,25 @@ impl Command {
     /// The flags of the command that stand for settings and were given.
     pub(crate) fn setting_flags(&self) -> Vec<SettingFlag<'_>> {
         match self {
+            Self::Ingest(args) => args.setting_flags(),
             Self::Query(args) => args.setting_flags(),
             Self::Latest(args) => args.setting_flags(),
             Self::Export(args) => args.setting_flags(),
             Self::Delete(args) => args.setting_flags(),
             Self::Dlq(args) => args.setting_flags(),
-            Self::Stats(_) | Self::Migrate(_) | Self::Health(_) | Self::Config(_) => Vec::new(),
+            Self::Demo(_)
+            | Self::Stats(_)
+            | Self::Migrate(_)
+            | Self::Health(_)
+            | Self::Config(_) => Vec::new(),
         }
     }
 
     /// Does it.
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self {
+            Self::Demo(args) => demo::run(&args, context),
+            Self::Ingest(args) => ingest::run(&args, context),
             Self::Query(args) => query::run(&args, context),
             Self::Latest(args) => latest::run(&args, context),
             Self::Stats(args) => stats::run(&args, context),

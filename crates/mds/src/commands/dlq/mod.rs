@@ -2,6 +2,7 @@
 
 mod list;
 mod purge;
+mod replay;
 mod show;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   mds dlq list
   mds dlq show 1f0c2b9e-6a53-5d5e-9d1c-0b1d3c1a7f10
+  mds dlq replay --dry-run
   mds dlq purge --reason invalid
 
 Letters are read from .dlq/bars.ndjson, options.ndjson, fundamentals.ndjson and news.ndjson, or
@@ -42,6 +44,8 @@ enum What {
     List(list::Args),
     /// Print letters whole
     Show(show::Args),
+    /// Put letters back into the store
+    Replay(replay::Args),
     /// Give letters up for good
     Purge(purge::Args),
 }
@@ -64,6 +68,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     match &args.what {
         What::List(args) => list::run(args, context),
         What::Show(args) => show::run(args, context),
+        What::Replay(args) => replay::run(args, context),
         What::Purge(args) => purge::run(args, context),
     }
 }
