@@ -5,6 +5,7 @@ use crate::run::{Place, golden};
 /// Every command and subcommand, as words to type.
 const COMMANDS: &[&[&str]] = &[
     &[],
+    &["ingest"],
     &["query"],
     &["latest"],
     &["stats"],
@@ -14,8 +15,10 @@ const COMMANDS: &[&[&str]] = &[
     &["dlq", "list"],
     &["dlq", "show"],
     &["dlq", "purge"],
+    &["dlq", "replay"],
     &["migrate"],
     &["health"],
+    &["demo"],
     &["config"],
     &["config", "show"],
     &["config", "check"],
