@@ -1,6 +1,6 @@
 //! The write coordinator: what producers talk to.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use mds_core::{Batch, Sink};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::breaker::CircuitState;
 use crate::builder::CoordinatorBuilder;
@@ -35,6 +36,18 @@ pub(crate) struct Tasks {
     pub(crate) callbacks: Option<CallbackGuard>,
 }
 
+impl Tasks {
+    /// Ends all but the callbacks; afterwards nobody but a write that hangs holds a record.
+    async fn end(self, deadline: Instant) -> Option<CallbackGuard> {
+        self.prober.abort();
+        self.letters.abort();
+        // Neither can fail in a way that matters here: their records were taken away before.
+        drop(tokio::time::timeout_at(deadline, self.supervisor).await);
+        drop(tokio::time::timeout_at(deadline, self.letters).await);
+        self.callbacks
+    }
+}
+
 /// Takes records from many producers and brings each of them to exactly one fate.
 ///
 /// All methods take `&self`: share it between producers with an [`Arc`]. Call
@@ -43,6 +56,8 @@ pub(crate) struct Tasks {
 pub struct WriteCoordinator<T: Send + Sync + 'static> {
     context: Arc<Context<T>>,
     tasks: Mutex<Option<Tasks>>,
+    /// Held while what a stop left over is settled: two stops at once must not both do it.
+    ending: tokio::sync::Mutex<()>,
 }
 
 impl<T: Send + Sync + 'static> fmt::Debug for WriteCoordinator<T> {
@@ -75,6 +90,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         Self {
             context,
             tasks: Mutex::new(Some(tasks)),
+            ending: tokio::sync::Mutex::default(),
         }
     }
 
@@ -301,20 +317,16 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
             tokio::time::timeout(timeout, context.queue.wait_nothing_in_flight()).await
         };
         context.raise(Phase::Halted);
+        let _alone = self.ending.lock().await;
+        let deadline = Instant::now() + LAST_LETTERS;
         let left = context.queue.revoke_all();
-        let (handed_back, handed_back_shared) = self.settle_left(left).await;
-        let tasks = self
-            .tasks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(tasks) = tasks {
-            // Its workers' pending leases are gone; this only frees them.
-            drop(tokio::time::timeout(LAST_LETTERS, tasks.supervisor).await);
-            tasks.prober.abort();
-            tasks.letters.abort();
-            drop(tasks.callbacks);
-        }
+        let tasks = self.take_tasks();
+        let callbacks = match tasks {
+            Some(tasks) => tasks.end(deadline).await,
+            None => None,
+        };
+        let (handed_back, handed_back_shared) = self.settle_left(left, deadline).await;
+        drop(callbacks);
         context.publish(context.metrics.families());
         StopReport {
             stats: self.stats(),
@@ -324,7 +336,15 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         }
     }
 
-    async fn settle_left(&self, left: Vec<Revoked<T>>) -> (Vec<T>, Vec<Batch<T>>) {
+    fn take_tasks(&self) -> Option<Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    async fn settle_left(
+        &self,
+        left: Vec<Revoked<T>>,
+        deadline: Instant,
+    ) -> (Vec<T>, Vec<Batch<T>>) {
         if left.is_empty() {
             return (Vec::new(), Vec::new());
         }
@@ -332,7 +352,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         let letters = &self.context.letters;
         let written = letters.sink.is_some()
             && matches!(
-                tokio::time::timeout(LAST_LETTERS, letters.append_apart(&jobs)).await,
+                tokio::time::timeout_at(deadline, letters.append_apart(&jobs)).await,
                 Ok(Ok(()))
             );
         if !written {
@@ -414,10 +434,15 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     }
 
     fn overflow_jobs(&self, evicted: Vec<Taken<T>>) -> Vec<Job<T>> {
-        evicted.into_iter().map(|taken| self.overflow_job(taken)).collect()
+        evicted.into_iter().filter_map(|taken| self.overflow_job(taken)).collect()
     }
 
-    fn overflow_job(&self, evicted: Taken<T>) -> Job<T> {
+    /// `None` if a stop has taken the records meanwhile; it tells and settles them.
+    fn overflow_job(&self, evicted: Taken<T>) -> Option<Job<T>> {
+        let told = self.context.letters.sink.is_some();
+        if !self.context.queue.mark_lettering(evicted.id, &evicted.positions, told) {
+            return None;
+        }
         let cause = Arc::new(Cause {
             reason: Reason::Overflow,
             error: OVERFLOWED.to_owned(),
@@ -427,14 +452,13 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
             worker_id: None,
             outcome_unknown: evicted.retry.outcome_unknown,
         });
-        self.context.queue.mark_lettering(evicted.id, &evicted.positions, true);
         let causes = evicted.positions.iter().map(|p| (*p, Arc::clone(&cause))).collect();
         let mut job = Job { lease: evicted.id, rows: evicted.rows, causes, told: false };
-        if self.context.letters.sink.is_some() {
+        if told {
             self.context.letters.call_back(&job);
             job.told = true;
         }
-        job
+        Some(job)
     }
 }
 
@@ -473,22 +497,30 @@ fn hand_back<T>(jobs: Arc<Vec<Job<T>>>) -> (Vec<T>, Vec<Batch<T>>) {
             return (owned, shared);
         }
     };
+    // Parts of one batch share its rows: whoever holds the last handle owns them.
+    let mut wanted: Vec<(Arc<Vec<T>>, Vec<bool>)> = Vec::new();
+    let mut places: HashMap<*const Vec<T>, usize> = HashMap::new();
     for Job { rows, causes, .. } in jobs {
-        match Arc::try_unwrap(rows.items) {
+        let items = rows.items;
+        let place = *places.entry(Arc::as_ptr(&items)).or_insert_with(|| {
+            wanted.push((Arc::clone(&items), vec![false; items.len()]));
+            wanted.len() - 1
+        });
+        for (position, _) in &causes {
+            wanted[place].1[*position as usize] = true;
+        }
+    }
+    for (items, wanted) in wanted {
+        match Arc::try_unwrap(items) {
             Ok(items) => {
-                let mut wanted = vec![false; items.len()];
-                for (position, _) in &causes {
-                    wanted[*position as usize] = true;
-                }
-                owned.extend(
-                    items
-                        .into_iter()
-                        .zip(wanted)
-                        .filter(|(_, w)| *w)
-                        .map(|(i, _)| i),
-                );
+                let back = items.into_iter().zip(wanted).filter(|(_, wanted)| *wanted);
+                owned.extend(back.map(|(item, _)| item));
             }
-            Err(items) => shared.push(batch_of(&items, &causes)),
+            Err(items) => {
+                let positions = (0_u32..).zip(wanted).filter(|(_, wanted)| *wanted);
+                let positions = positions.map(|(position, _)| position).collect();
+                shared.push(Batch::new(items).select(positions));
+            }
         }
     }
     (owned, shared)
@@ -500,12 +532,7 @@ fn batch_of<T>(items: &Arc<Vec<T>>, causes: &[(u32, Arc<Cause>)]) -> Batch<T> {
 
 impl<T: Send + Sync + 'static> Drop for WriteCoordinator<T> {
     fn drop(&mut self) {
-        let tasks = self
-            .tasks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(tasks) = tasks else { return };
+        let tasks = self.take_tasks();
         let context = &self.context;
         context.queue.close();
         context.raise(Phase::Halted);
@@ -521,6 +548,7 @@ impl<T: Send + Sync + 'static> Drop for WriteCoordinator<T> {
             }
             drop(self.finish(jobs, written));
         }
+        let Some(tasks) = tasks else { return };
         context.publish(context.metrics.families());
         tasks.supervisor.abort();
         tasks.prober.abort();

@@ -120,12 +120,13 @@ impl<T> fmt::Debug for Letters<T> {
 }
 
 impl<T: Send + Sync + 'static> Letters<T> {
-    /// Settles a group that has no dead letters to go to.
+    /// Settles a group that has no dead letters to go to. A row is settled before the callback
+    /// hears of it: a stop that comes in between then tells nobody of it a second time.
     pub(crate) fn drop_rows(&self, job: &Job<T>) {
-        self.call_back(job);
         for (position, cause) in &job.causes {
-            self.queue
-                .settle(job.lease, &[*position], Fate::Dropped(cause.reason));
+            if self.queue.settle(job.lease, &[*position], Fate::Dropped(cause.reason)) > 0 {
+                self.call_back_for(job, *position, cause.reason);
+            }
         }
         if let Some((_, cause)) = job.causes.first() {
             tracing::error!(
@@ -140,13 +141,20 @@ impl<T: Send + Sync + 'static> Letters<T> {
 
     /// Tells the drop callback of each record, once.
     pub(crate) fn call_back(&self, job: &Job<T>) {
-        let Some(callback) = self.drop_callback.as_ref().filter(|_| !job.told) else { return };
+        if job.told {
+            return;
+        }
         for (position, cause) in &job.causes {
-            let Some(item) = job.rows.items.get(*position as usize) else { continue };
-            if catch_unwind(AssertUnwindSafe(|| callback(item, cause.reason))).is_err() {
-                self.callback_panics.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(coord_id = %self.coord_id, "drop callback panicked");
-            }
+            self.call_back_for(job, *position, cause.reason);
+        }
+    }
+
+    fn call_back_for(&self, job: &Job<T>, position: u32, reason: Reason) {
+        let Some(callback) = &self.drop_callback else { return };
+        let Some(item) = job.rows.items.get(position as usize) else { return };
+        if catch_unwind(AssertUnwindSafe(|| callback(item, reason))).is_err() {
+            self.callback_panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(coord_id = %self.coord_id, "drop callback panicked");
         }
     }
 

@@ -45,9 +45,10 @@ where
     loop {
         tokio::select! {
             biased;
-            // Dropping the crew ends the workers; writes that are under way go on alone.
+            // Writes that are under way go on alone.
             () = crew.context.wait_for(Phase::Halted) => {
                 crew.context.workers_alive.store(0, Ordering::Relaxed);
+                crew.tasks.shutdown().await;
                 return;
             }
             Some(ended) = crew.tasks.join_next_with_id() => crew.ended(ended).await,

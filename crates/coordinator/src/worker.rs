@@ -19,8 +19,8 @@
 //! **Proof.** A row that fails alone with its attempts used up is given up only if another write
 //! *began and* succeeded between its first failure alone and the start of this attempt; or the
 //! sink's own check said yes before an attempt that failed all the same; or every record here is
-//! such a row, the sink has no check, and probes of the circuit breaker have failed with it as
-//! often as attempts are allowed. A failed probe starts the search for proof anew: what succeeded
+//! such a row, the sink has no check, the coordinator is not stopping, and probes of the circuit
+//! breaker have failed with it as often as attempts are allowed. A failed probe starts the search for proof anew: what succeeded
 //! before the circuit opened says nothing about a store that is down. A check that says no settles
 //! it: the row waits. Until there is proof the row goes back to the end of the queue, so that
 //! others are tried. Without this rule a store that is down for a minute and answers with errors
@@ -39,8 +39,11 @@ use crate::breaker::Permit;
 use crate::context::{Context, Phase};
 use crate::dead_letter::Reason;
 use crate::letters::{Cause, Job};
-use crate::queue::{Fate, Lease, RetryState};
+use crate::queue::{FAR, Fate, Lease, RetryState};
 use crate::retry::Action;
+
+/// How long a row that was set aside waits at most while the coordinator drains.
+const DRAIN_ASIDE: Duration = Duration::from_millis(500);
 
 /// Rows of a lease that are tried together.
 struct Unit {
@@ -157,7 +160,9 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
                 }
                 Next::Halves(a, b) => units.extend([b, a]),
                 Next::Aside(unit, delay) => {
-                    let not_before = Some(Instant::now() + delay);
+                    let draining = self.core.phase() >= Phase::Draining;
+                    let longest = if draining { DRAIN_ASIDE } else { FAR };
+                    let not_before = Some(Instant::now() + delay.min(longest));
                     lease.give_back(&unit.positions, unit.retry, not_before);
                 }
             }
@@ -409,7 +414,8 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
         let to_blame = match verdict {
             Some(false) => false,
             Some(true) => unit.retry.checked || proven,
-            None => proven || (only_suspects && tried_enough),
+            // A drain probes in quick succession; there the deadline decides.
+            None => proven || (only_suspects && tried_enough && self.core.phase() == Phase::Running),
         };
         if to_blame {
             let class = error.kind().as_str();

@@ -110,8 +110,25 @@ impl<T> Drop for Lease<T> {
     fn drop(&mut self) {
         let open = self.queue.open_positions(self.taken.id);
         if !open.is_empty() {
-            self.queue
-                .give_back(self.taken.id, &open, self.taken.retry, None, true);
+            let mut retry = self.taken.retry;
+            retry.outcome_unknown |= self.outcome_unknown.load(Ordering::Relaxed);
+            self.queue.give_back(self.taken.id, &open, retry, None, true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::QueueOptions;
+    use super::*;
+
+    #[test]
+    fn a_lease_lost_during_an_attempt_remembers_that_its_outcome_is_not_known() {
+        let queue = BoundedQueue::new(QueueOptions::default());
+        queue.try_put(1).unwrap();
+        let lease = queue.try_take().unwrap();
+        lease.set_outcome_unknown(true);
+        drop(lease);
+        assert!(queue.try_take().unwrap().retry().outcome_unknown);
     }
 }

@@ -89,6 +89,9 @@ impl Default for QueueOptions {
     }
 }
 
+/// As good as never: a longer wait would overflow the clock when it is added to now.
+pub(crate) const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// The options as the queue uses them.
 #[derive(Debug)]
 pub(crate) struct QueueConfig {
@@ -130,7 +133,7 @@ impl From<QueueOptions> for QueueConfig {
             strategy: options.overflow_strategy,
             batch_size: options.batch_size.max(1),
             batch_bytes: (options.max_bytes / 8).max(1),
-            flush_interval: options.flush_interval,
+            flush_interval: options.flush_interval.min(FAR),
             coord_id: options.coord_id,
             buses: options.buses,
             born: Instant::now(),
@@ -415,7 +418,8 @@ impl<T> BoundedQueue<T> {
         let config = &self.shared.config;
         // A worker is needed for a batch that is full now, or to keep the time of a first record.
         let full = state.size() >= config.batch_size || state.bytes() >= config.batch_bytes;
-        if pushed > 0 && state.idle_workers > 0 && (full || state.timekeeper.is_none()) {
+        let in_time = state.timekeeper.is_some_and(|kept| state.is_kept(config, kept));
+        if pushed > 0 && state.idle_workers > 0 && (full || !in_time) {
             self.shared.work.notify_one();
         }
     }
@@ -503,6 +507,25 @@ impl<T> BoundedQueue<T> {
         }
     }
 
+    /// Takes a lease on the next batch; waits until one is full or its oldest record has waited
+    /// `flush_interval`. `None` once the queue is closed and every record has its fate. Cancel
+    /// safe.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// use mds_coordinator::{BoundedQueue, Fate, QueueOptions};
+    ///
+    /// let queue = BoundedQueue::new(QueueOptions::default());
+    /// queue.try_put("a").unwrap();
+    /// queue.close();
+    /// queue.take().await.unwrap().settle(Fate::Written);
+    /// assert!(queue.take().await.is_none());
+    /// # });
+    /// ```
+    pub async fn take(&self) -> Option<Lease<T>> {
+        self.lease(|| false).await
+    }
+
     /// Takes a lease on what is there, up to a batch; never waits.
     pub fn try_take(&self) -> Option<Lease<T>> {
         let mut state = self.lock();
@@ -537,8 +560,15 @@ impl<T> BoundedQueue<T> {
         if positions.is_empty() {
             return 0;
         }
-        let settled = self.lock().settle(lease, positions, fate);
+        let mut state = self.lock();
+        let settled = state.settle(lease, positions, fate);
+        let is_over = state.is_closed() && state.is_settled();
+        drop(state);
         self.shared.settled.notify_waiters();
+        if is_over {
+            // Who waits for a batch waits in vain.
+            self.shared.work.notify_waiters();
+        }
         settled
     }
 
@@ -548,8 +578,9 @@ impl<T> BoundedQueue<T> {
         }
     }
 
-    pub(crate) fn mark_lettering(&self, lease: u64, positions: &[u32], told: bool) {
-        self.lock().mark_lettering(lease, positions, told);
+    /// Answers whether the lease still holds them: a stop may have taken them away.
+    pub(crate) fn mark_lettering(&self, lease: u64, positions: &[u32], told: bool) -> bool {
+        self.lock().mark_lettering(lease, positions, told)
     }
 
     pub(crate) fn give_back(
@@ -582,12 +613,13 @@ impl<T> BoundedQueue<T> {
     }
 
     /// Refuses everything from now on; who waits for room gets the record back.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.raise(Mode::Closed);
     }
 
-    /// Partial batches go at once from now on.
+    /// Partial batches, and rows that were set aside, go at once from now on.
     pub(crate) fn drain(&self) {
+        self.lock().forget_waits();
         self.raise(Mode::Draining);
     }
 

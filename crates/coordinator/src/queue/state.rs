@@ -225,9 +225,9 @@ impl<T> State<T> {
         if !self.is_short(config, wanted, bytes, 0, 0) {
             return None;
         }
-        // What was given back is older than anything in the fresh lane; it goes as the group it is.
+        // What was given back is older than anything in the fresh lane.
         if let Some(parcel) = self.returned.pop_front() {
-            return Some(self.lease_parcel(parcel));
+            return Some(self.evict_from(parcel, config, wanted, bytes));
         }
         let (mut count, mut freed) = (0, 0);
         while self.is_short(config, wanted, bytes, count, freed) {
@@ -238,6 +238,28 @@ impl<T> State<T> {
             count += 1;
         }
         (count > 0).then(|| self.lease_fresh(count))
+    }
+
+    /// Takes as many rows of a parcel as must go, and puts the rest back where it was.
+    fn evict_from(
+        &mut self,
+        mut parcel: Parcel<T>,
+        config: &QueueConfig,
+        wanted: usize,
+        bytes: u32,
+    ) -> Taken<T> {
+        let (mut count, mut freed) = (0, 0);
+        while count < parcel.positions.len() && self.is_short(config, wanted, bytes, count, freed) {
+            freed += parcel.rows.meta[parcel.positions[count] as usize].bytes as usize;
+            count += 1;
+        }
+        let positions: Vec<u32> = parcel.positions.drain(..count).collect();
+        let (rows, retry) = (parcel.rows.clone(), parcel.retry);
+        self.returned_rows -= count;
+        if !parcel.positions.is_empty() {
+            self.returned.push_front(parcel);
+        }
+        self.lease(rows, positions, retry)
     }
 
     /// Whether room is missing for `wanted` records, the first of `bytes`, after `gone` records
@@ -261,18 +283,23 @@ impl<T> State<T> {
         }
         let hurry = self.hurries();
         let fresh = self.fresh_deadline(config, hurry);
-        let due = |p: &Parcel<T>| {
-            if self.mode == Mode::Draining {
-                now
-            } else {
-                p.not_before.unwrap_or(now)
-            }
-        };
-        let returned = self.returned.iter().map(due).min();
+        let returned = self.returned.iter().map(|p| p.not_before.unwrap_or(now)).min();
         match (fresh, returned) {
             (None, None) => Readiness::Empty,
             (Some(at), None) | (None, Some(at)) => Readiness::At(at),
             (Some(a), Some(b)) => Readiness::At(a.min(b)),
+        }
+    }
+
+    /// Whether a worker that wakes at `kept` is in time for the oldest fresh record.
+    pub(crate) fn is_kept(&self, config: &QueueConfig, kept: Instant) -> bool {
+        self.fresh_deadline(config, self.hurries()).is_none_or(|due| kept <= due)
+    }
+
+    /// Lets rows that were set aside be tried at once.
+    pub(crate) fn forget_waits(&mut self) {
+        for parcel in &mut self.returned {
+            parcel.not_before = None;
         }
     }
 
@@ -298,7 +325,7 @@ impl<T> State<T> {
         let returned = self
             .returned
             .iter()
-            .position(|p| self.mode == Mode::Draining || p.not_before.is_none_or(|at| at <= now));
+            .position(|p| p.not_before.is_none_or(|at| at <= now));
         match returned {
             // The lanes take turns, so that neither starves the other.
             Some(at) if !fresh || !self.took_returned => {
@@ -408,9 +435,10 @@ impl<T> State<T> {
     }
 
     /// Hands rows of a lease to the writer of dead letters; `told`: the drop callback knows them.
-    pub(crate) fn mark_lettering(&mut self, lease: u64, positions: &[u32], told: bool) {
+    /// Answers whether the lease is still there.
+    pub(crate) fn mark_lettering(&mut self, lease: u64, positions: &[u32], told: bool) -> bool {
         let Some(slot) = self.leases.get_mut(&lease) else {
-            return;
+            return false;
         };
         slot.told |= told;
         for position in positions {
@@ -419,6 +447,7 @@ impl<T> State<T> {
                 *state = RowState::Lettering;
             }
         }
+        true
     }
 
     /// Puts rows of a lease back, as a group of their own; `front` before all others.
@@ -464,6 +493,8 @@ impl<T> State<T> {
             self.returned.push_front(parcel);
         } else {
             self.returned.push_back(parcel);
+            // What comes next is something else: the next probe takes another batch.
+            self.took_returned = true;
         }
     }
 
@@ -542,10 +573,15 @@ impl<T> State<T> {
 
     /// Begins a new flush generation; answers the last of the old ones.
     pub(crate) fn begin_flush(&mut self) -> u32 {
+        self.flushes += 1;
+        // Nothing came since the last flush: its generation will do, or flushes through a long
+        // outage would pile up.
+        if let [.., (before, _), (_, 0)] = *self.outstanding.make_contiguous() {
+            return before;
+        }
         let mark = self.epoch;
         self.epoch = self.epoch.wrapping_add(1);
         self.outstanding.push_back((self.epoch, 0));
-        self.flushes += 1;
         mark
     }
 

@@ -3,4 +3,10 @@
 //! Each file tries to break one of them. Nothing here waits on the wall clock: the clock stands
 //! still while anything can run and jumps to the next timer otherwise, so that times are exact.
 
+mod bad_rows;
+mod batching;
+mod flushing;
 mod outages;
+mod overflow;
+mod pressure;
+mod stopping;

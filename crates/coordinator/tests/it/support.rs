@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mds_coordinator::dead_letter::{DlqError, LetterDraft, LetterItem};
 use mds_coordinator::{
-    Batch, DeadLetters, ErrorKind, FeedbackBus, Metrics, RowOutcome, Sink, SinkError,
+    Batch, DeadLetters, ErrorKind, Exposition, FeedbackBus, Metrics, RowOutcome, Sink, SinkError,
     WriteCoordinator, WriteReport,
 };
 use tokio::time::Instant;
@@ -18,6 +18,8 @@ pub(crate) enum Act {
     Write,
     /// Fails with an error of this kind and text.
     Fail(ErrorKind, &'static str),
+    /// Fails, and asks not to be tried again before this long.
+    FailFor(ErrorKind, Duration),
     /// Writes, then loses the answer.
     WriteAndFail(ErrorKind, &'static str),
     /// Writes the first half, then fails.
@@ -185,6 +187,10 @@ impl Sink<u64> for FakeSink {
             Act::Fail(kind, text) => {
                 WriteReport::failed(rows.len(), SinkError::new(kind, "scripted", text))
             }
+            Act::FailFor(kind, delay) => {
+                let error = SinkError::new(kind, "scripted", "not now").with_retry_after(delay);
+                WriteReport::failed(rows.len(), error)
+            }
             Act::WriteAndFail(kind, text) => {
                 self.write_now(&rows);
                 let error = SinkError::new(kind, "scripted", text).with_unknown_outcome();
@@ -295,7 +301,8 @@ pub(crate) fn builder(sink: FakeSink) -> mds_coordinator::CoordinatorBuilder<u64
         })
 }
 
-/// Waits until every accepted record has its fate, looking every 10 ms; fails after `limit`.
+/// Waits until every accepted record has its fate, looking every 10 ms at first, then every 200th
+/// of the time it took so far; fails after `limit`.
 pub(crate) async fn settled(coordinator: &WriteCoordinator<u64>, limit: Duration) -> Duration {
     let started = Instant::now();
     loop {
@@ -305,7 +312,7 @@ pub(crate) async fn settled(coordinator: &WriteCoordinator<u64>, limit: Duration
             return started.elapsed();
         }
         assert!(started.elapsed() < limit, "not settled after {limit:?}: {stats:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep((started.elapsed() / 200).max(millis(10))).await;
     }
 }
 
@@ -325,4 +332,11 @@ pub(crate) const fn secs(seconds: u64) -> Duration {
 
 pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// The value of a series in the exposition, such as `mds_coord_queue_depth{coord_id="default"}`.
+pub(crate) fn series(metrics: &Metrics, name: &str) -> f64 {
+    let text = metrics.encode(Exposition::Text);
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no series {name} in:\n{text}")).parse().unwrap()
 }
