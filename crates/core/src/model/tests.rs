@@ -1,3 +1,5 @@
+//! Rank, validation and normal forms of the four kinds.
+
 use std::cmp::Ordering;
 
 use proptest::prelude::*;

@@ -45,6 +45,19 @@ static RELATIONS: [(&Setting, Rule, &Setting); 4] = [
     ),
 ];
 
+/// What must hold between settings, in words: `a is at most b`.
+///
+/// ```
+/// let rules = mds_core::settings::rules();
+/// assert_eq!(rules[2], ("coordinator_workers", "at most", "coordinator_workers_max"));
+/// ```
+pub fn rules() -> Vec<(&'static str, &'static str, &'static str)> {
+    RELATIONS
+        .iter()
+        .map(|(left, rule, right)| (left.name, rule.words(), right.name))
+        .collect()
+}
+
 /// Fills in the values that follow from others, so that a value nobody gave breaks no rule.
 pub(super) fn derive(resolved: &mut [ResolvedSetting]) {
     let int = |resolved: &[ResolvedSetting], row: &Setting| {

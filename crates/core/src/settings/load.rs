@@ -11,8 +11,8 @@ use super::{check, dotenv, file, parse, redact};
 use crate::ids::TenantId;
 
 /// Names that begin with `MDS_` and are read elsewhere: by the tests of this project, and by the
-/// Python client that shares environments with it.
-const NAMES_READ_ELSEWHERE: [&str; 6] = [
+/// Python client that shares environments with it. They are no settings and cause no warning.
+pub const NAMES_READ_ELSEWHERE: [&str; 6] = [
     "MDS_SEED",
     "MDS_LONG",
     "MDS_WRITE_MODE",

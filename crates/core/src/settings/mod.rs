@@ -37,8 +37,12 @@ mod tests;
 mod typed;
 mod value;
 
+pub use check::rules;
 pub use error::{SettingProblem, SettingSide, SettingWarning, SettingsError};
-pub use load::{Loaded, ResolvedSetting, SettingFile, SettingFlag, SettingSources, Settings};
+pub use load::{
+    Loaded, NAMES_READ_ELSEWHERE, ResolvedSetting, SettingFile, SettingFlag, SettingSources,
+    Settings,
+};
 pub use parse::ValueError;
 pub use redact::redact;
 pub use table::{Setting, SettingDefault, SettingGroup, SettingType, TABLE, find};
