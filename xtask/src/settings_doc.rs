@@ -85,6 +85,10 @@ fn describe(setting: &Setting) -> String {
         .flag
         .map(|flag| format!("- Flag: `{flag}`\n"))
         .unwrap_or_default();
+    let unit = match setting.unit {
+        "" => String::new(),
+        unit => format!("- Unit: {unit}\n"),
+    };
     [
         format!(
             "\n### `{}`\n\n{}\n{}\n\n",
