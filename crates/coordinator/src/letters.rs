@@ -5,17 +5,20 @@
 //!
 //! - Order: store COMMIT, then letter appended and fsynced, then the record is settled.
 //! - A letter that cannot be written is an outage of the dead letters: its record stays in flight
-//!   and is tried again; workers go on with other batches until [`JOBS`] groups wait here.
+//!   and is tried again; workers go on with other batches until [`JOBS`] groups wait here. One that
+//!   never can (its own fault: too large) is dropped and told, or it would hold up all others.
 //! - Letters that wait together are written together, with one fsync.
 //! - User code (describing a letter, serialization, the drop callback) runs outside of any lock,
 //!   and a panic in it costs nothing but the description, or the call.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use mds_core::ErrorKind;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -72,9 +75,13 @@ impl<T: Serialize + Send + Sync + 'static> DeadLetters<T> for DeadLetterQueue<T>
     fn item(&self, item: &T) -> LetterItem {
         // An item that cannot be serialized must not hold up the others for ever: its letter says
         // so and keeps all the rest.
-        LetterItem::record(item).unwrap_or_else(|error| {
-            LetterItem::line(format!("not serializable: {error}").as_bytes())
-        })
+        let error = match catch_unwind(AssertUnwindSafe(|| LetterItem::record(item))) {
+            Ok(Ok(item)) => return item,
+            Ok(Err(DlqError::Serialize { source })) => source.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "serializing panicked".to_owned(),
+        };
+        LetterItem::line(format!("not serializable: {error}").as_bytes())
     }
 
     fn append(&self, letters: Vec<LetterDraft>) -> Result<(), DlqError> {
@@ -98,6 +105,47 @@ pub(crate) struct Job<T> {
     pub(crate) causes: Vec<(u32, Arc<Cause>)>,
     /// The drop callback was called for the records before.
     pub(crate) told: bool,
+}
+
+impl<T> Job<T> {
+    /// Another handle on the same records.
+    fn share(&self) -> Self {
+        let (lease, rows, causes) = (self.lease, self.rows.clone(), self.causes.clone());
+        Self { lease, rows, causes, told: self.told }
+    }
+
+    /// A job for each record.
+    fn split(self) -> impl Iterator<Item = Self> {
+        let (lease, rows, told) = (self.lease, self.rows, self.told);
+        let job = move |cause| Self { lease, rows: rows.clone(), causes: vec![cause], told };
+        self.causes.into_iter().map(job)
+    }
+}
+
+/// Why letters were not written, as text: it may be a panic.
+#[derive(Debug)]
+pub(crate) struct AppendError {
+    text: String,
+    /// One of the letters can never be written.
+    is_final: bool,
+}
+
+impl AppendError {
+    fn outage(text: impl ToString) -> Self {
+        Self { text: text.to_string(), is_final: false }
+    }
+}
+
+impl From<&DlqError> for AppendError {
+    fn from(error: &DlqError) -> Self {
+        Self { text: error.to_string(), is_final: error.kind() == ErrorKind::Fatal }
+    }
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// What the writer works with; shared with `stop`, which writes the last letters itself.
@@ -124,7 +172,8 @@ impl<T: Send + Sync + 'static> Letters<T> {
     /// hears of it: a stop that comes in between then tells nobody of it a second time.
     pub(crate) fn drop_rows(&self, job: &Job<T>) {
         for (position, cause) in &job.causes {
-            if self.queue.settle(job.lease, &[*position], Fate::Dropped(cause.reason)) > 0 {
+            let settled = self.queue.settle(job.lease, &[*position], Fate::Dropped(cause.reason));
+            if settled > 0 && !job.told {
                 self.call_back_for(job, *position, cause.reason);
             }
         }
@@ -134,7 +183,7 @@ impl<T: Send + Sync + 'static> Letters<T> {
                 reason = cause.reason.as_str(),
                 rows = job.causes.len(),
                 error = %cause.error,
-                "records dropped: there is no dead letter queue"
+                "records dropped: there is no dead letter queue, or it can never take them"
             );
         }
     }
@@ -198,6 +247,25 @@ impl<T: Send + Sync + 'static> Letters<T> {
         draft
     }
 
+    /// Writes each letter on its own, since one of them can never be written; that one's record is
+    /// dropped. What was written is taken out of `jobs`; an outage leaves the rest in.
+    async fn append_each(self: &Arc<Self>, jobs: Vec<Job<T>>) -> Result<(), Vec<Job<T>>> {
+        let mut rest: VecDeque<Job<T>> = jobs.into_iter().flat_map(Job::split).collect();
+        while let Some(job) = rest.pop_front() {
+            let one = Arc::new(vec![job]);
+            let answer = self.append_apart(&one).await;
+            match answer {
+                Ok(()) => self.settle(&one),
+                Err(error) if error.is_final => one.iter().for_each(|job| self.drop_rows(job)),
+                Err(_) => {
+                    rest.extend(one.iter().map(Job::share));
+                    return Err(rest.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn settle(&self, jobs: &[Job<T>]) {
         for job in jobs {
             for (position, cause) in &job.causes {
@@ -224,7 +292,7 @@ impl<T: Send + Sync + 'static> Letters<T> {
     /// Writes letters until they are written. A stop takes the records away from a writer that
     /// does not get through; its late success then settles nothing.
     async fn write(self: &Arc<Self>, jobs: Vec<Job<T>>) {
-        let jobs = Arc::new(jobs);
+        let mut jobs = Arc::new(jobs);
         let mut backoff = BACKOFF.0;
         loop {
             let error = match self.append_apart(&jobs).await {
@@ -235,6 +303,12 @@ impl<T: Send + Sync + 'static> Letters<T> {
                 }
                 Err(error) => error,
             };
+            if error.is_final {
+                match self.append_each(jobs.iter().map(Job::share).collect()).await {
+                    Ok(()) => return,
+                    Err(rest) => jobs = Arc::new(rest),
+                }
+            }
             if !self.failing.swap(true, Ordering::Relaxed) {
                 tracing::error!(coord_id = %self.coord_id, %error, "dead letters cannot be written; their records wait");
             }
@@ -243,20 +317,21 @@ impl<T: Send + Sync + 'static> Letters<T> {
         }
     }
 
-    /// Appends where blocking is allowed; the error is told as text, for it may be a panic.
+    /// Appends where blocking is allowed.
     pub(crate) async fn append_apart(
         self: &Arc<Self>,
         jobs: &Arc<Vec<Job<T>>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), AppendError> {
         let letters = Arc::clone(self);
         let jobs = Arc::clone(jobs);
         let append = move || match catch_unwind(AssertUnwindSafe(|| letters.append(&jobs))) {
-            Ok(result) => result.map_err(|error| error.to_string()),
-            Err(_) => Err("writing the letters panicked".to_owned()),
+            Ok(result) => result.map_err(|error| AppendError::from(&error)),
+            Err(_) => Err(AppendError::outage("writing the letters panicked")),
         };
         if self.sink.as_ref().is_none_or(|sink| !sink.is_blocking()) {
             return append();
         }
-        tokio::task::spawn_blocking(append).await.unwrap_or_else(|error| Err(error.to_string()))
+        let answer = tokio::task::spawn_blocking(append).await;
+        answer.unwrap_or_else(|error| Err(AppendError::outage(error)))
     }
 }

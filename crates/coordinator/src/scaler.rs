@@ -3,8 +3,8 @@
 //! A pure controller: it is shown one [`Sample`] a tick and answers with the limit and the reason
 //! of the last move. It grows by one while the queue keeps more than a batch per worker waiting,
 //! and keeps the new worker only if throughput rose by it; otherwise the store is the limit, the
-//! worker goes, and the next try waits twice as long. It shrinks by one when the queue has been
-//! empty for long, and to the lower bound at once while writes fail.
+//! worker goes, and the next try waits twice as long. It shrinks by one when workers have had
+//! nothing to do for long, and to the lower bound at once while writes fail.
 //!
 //! Against flapping: a step up is judged by the throughput of [`JUDGE_TICKS`] ticks, enough to see
 //! through seconds that differ by 20 %, a step down needs [`IDLE_TICKS`] quiet ticks, and a failed try doubles the wait up to [`LONGEST_HOLD`].
@@ -14,15 +14,15 @@ use std::time::Duration;
 /// The time between two samples.
 pub const TICK: Duration = Duration::from_secs(1);
 /// Ticks over which throughput before and after a step is compared.
-const JUDGE_TICKS: usize = 10;
-/// Ticks with an empty queue before one worker goes.
+const JUDGE_TICKS: usize = 12;
+/// Ticks with workers to spare before one of them goes.
 const IDLE_TICKS: u32 = 30;
 /// Ticks to wait after a try that did not help: at first, and at most.
 const FIRST_HOLD: u32 = 10;
 const LONGEST_HOLD: u32 = 320;
 /// Growth of throughput that one more worker must bring, as a share of an even share of work:
-/// from n to n + 1 workers a perfect store would give 1 / n more; three tenths of it are asked.
-const WANTED_SHARE: f64 = 0.3;
+/// from n to n + 1 workers a perfect store would give 1 / n more; two fifths of it are asked.
+const WANTED_SHARE: f64 = 0.4;
 
 /// What the controller sees in one tick.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +31,8 @@ pub struct Sample {
     pub queued: usize,
     /// Records that got their fate during the tick.
     pub resolved: u64,
+    /// Workers that wait for records.
+    pub idle_workers: usize,
     /// Whether the circuit is not closed, or attempts failed during the tick.
     pub failing: bool,
 }
@@ -45,7 +47,7 @@ pub enum ScaleReason {
     Backlog,
     /// One more worker brought nothing.
     NoGain,
-    /// The queue was empty for long.
+    /// Workers had nothing to do for long.
     Idle,
     /// Writes fail.
     Failing,
@@ -109,7 +111,7 @@ impl WorkerScaler {
         } else if sample.queued > self.batch_size * self.limit {
             self.idle = 0;
             self.grow();
-        } else if sample.queued == 0 {
+        } else if sample.idle_workers >= (self.limit / 4).max(1) {
             self.rest();
         } else {
             self.idle = 0;
@@ -200,10 +202,11 @@ mod tests {
                 queued += offered;
                 let resolved = able.min(queued);
                 queued = (queued - resolved).min(100_000);
-                let queued = usize::try_from(queued).unwrap();
+                let busy = usize::try_from(resolved.div_ceil(per_worker)).unwrap();
                 scaler.observe(Sample {
-                    queued,
+                    queued: usize::try_from(queued).unwrap(),
                     resolved,
+                    idle_workers: scaler.limit().saturating_sub(busy),
                     failing: false,
                 })
             })

@@ -5,6 +5,7 @@
 //! its place, so that no worker dies for good and label values are reused.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,8 +23,9 @@ const RESTART_DELAY: Duration = Duration::from_millis(100);
 /// The first and the longest wait between checks of an open circuit.
 const PROBE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// Runs the workers until the coordinator is halted.
-pub(crate) async fn supervise<T, S>(context: Arc<Context<T>>, sink: Arc<S>)
+/// Starts the workers, so that they are there when this returns; the answer keeps them alive until
+/// the coordinator is halted.
+pub(crate) fn supervise<T, S>(context: Arc<Context<T>>, sink: Arc<S>) -> impl Future<Output = ()>
 where
     T: Send + Sync + 'static,
     S: Sink<T>,
@@ -34,13 +36,21 @@ where
         tasks: JoinSet::new(),
         numbers: HashMap::new(),
     };
+    crew.fill();
+    keep_alive(crew)
+}
+
+async fn keep_alive<T, S>(mut crew: Crew<T, S>)
+where
+    T: Send + Sync + 'static,
+    S: Sink<T>,
+{
     let mut scaler = WorkerScaler::new(
         crew.context.options.workers,
         crew.context.options.workers_max,
         crew.context.queue.batch_size(),
     );
     let is_range = crew.context.options.workers_max > crew.context.options.workers;
-    crew.fill();
     let mut last = crew.context.queue.stats();
     loop {
         tokio::select! {
@@ -58,6 +68,7 @@ where
                 let sample = Sample {
                     queued: usize::try_from(stats.queued).unwrap_or(usize::MAX),
                     resolved: stats.resolved() - last.resolved(),
+                    idle_workers: crew.context.queue.idle_workers(),
                     failing: crew.context.is_open(),
                 };
                 last = stats;
@@ -87,6 +98,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Crew<T, S> {
                 core: Arc::clone(&self.context),
                 sink: Arc::clone(&self.sink),
             };
+            self.context.metrics.worker(id).announce();
             let task = self.tasks.spawn(worker.run());
             self.numbers.insert(task.id(), id);
         }

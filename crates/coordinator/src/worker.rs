@@ -44,6 +44,8 @@ use crate::retry::Action;
 
 /// How long a row that was set aside waits at most while the coordinator drains.
 const DRAIN_ASIDE: Duration = Duration::from_millis(500);
+/// The shortest time between two looks for expired records while the circuit is open.
+const SHORTEST_LOOK: Duration = Duration::from_millis(100);
 
 /// Rows of a lease that are tried together.
 struct Unit {
@@ -105,37 +107,48 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
             let Some(lease) = core.queue.lease(|| id >= core.worker_limit()).await else {
                 return;
             };
-            self.expire().await;
-            self.process(lease).await;
+            self.expire_waiting().await;
+            let young = self.expire(&lease).await;
+            self.process(lease, young).await;
         }
     }
 
-    /// Gives up records that waited longer than the setting allows.
-    async fn expire(&self) {
-        let Some(max_age) = self.core.options.max_age else {
-            return;
-        };
+    /// Gives up records that wait and have waited longer than the setting allows.
+    async fn expire_waiting(&self) {
+        let Some(max_age) = self.core.options.max_age else { return };
         while let Some(lease) = self.core.queue.take_expired(max_age) {
-            let error = format!("waited longer than max_age ({} s)", max_age.as_secs_f64());
-            let cause = Arc::new(self.cause(Reason::Expired, error, "none", None, lease.retry()));
-            let causes = lease
-                .positions()
-                .iter()
-                .map(|p| (*p, Arc::clone(&cause)))
-                .collect();
-            self.give_up(&lease, causes).await;
+            self.expire(&lease).await;
         }
     }
 
-    async fn process(&self, lease: Lease<T>) {
-        let started = Instant::now();
-        let mut units = vec![Unit::new(lease.positions().to_vec(), lease.retry())];
+    /// Gives up the rows of a lease that waited longer than the setting allows; answers with the
+    /// others.
+    async fn expire(&self, lease: &Lease<T>) -> Vec<u32> {
+        let positions = lease.positions().to_vec();
+        let Some(max_age) = self.core.options.max_age else { return positions };
+        let Some(before) = self.core.queue.now_less(max_age) else { return positions };
+        let is_old = |p: &u32| lease.meta(*p).is_some_and(|meta| meta.enqueued < before);
+        let (old, young): (Vec<u32>, Vec<u32>) = positions.into_iter().partition(is_old);
+        let error = format!("waited longer than max_age ({} s)", max_age.as_secs_f64());
+        let cause = Arc::new(self.cause(Reason::Expired, error, "none", None, lease.retry()));
+        let causes = old.into_iter().map(|p| (p, Arc::clone(&cause))).collect();
+        self.give_up(lease, causes).await;
+        young
+    }
+
+    async fn process(&self, lease: Lease<T>, positions: Vec<u32>) {
+        if positions.is_empty() {
+            return;
+        }
+        let mut started = None;
+        let mut units = vec![Unit::new(positions, lease.retry())];
         let mut wrote = false;
         while let Some(unit) = units.pop() {
             let Some(permit) = self.permit().await else {
                 give_back_all(&lease, units, [unit]);
                 return;
             };
+            started.get_or_insert_with(Instant::now);
             let is_probe = permit.as_ref().is_some_and(Permit::is_probe);
             let next = self.attempt(&lease, unit, permit, &mut wrote).await;
             // A probe that failed leaves the next probe to another batch.
@@ -167,10 +180,8 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
                 }
             }
         }
-        self.core
-            .metrics
-            .worker(self.id)
-            .batch(started.elapsed(), wrote);
+        let took = started.map_or(Duration::ZERO, |started| started.elapsed());
+        self.core.metrics.worker(self.id).batch(took, wrote);
     }
 
     /// The right to write; `None` if no write may be started any more.
@@ -178,10 +189,16 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
         let Some(breaker) = &self.core.breaker else {
             return self.core.may_write().then_some(None);
         };
-        tokio::select! {
-            biased;
-            () = self.core.wait_for(Phase::Ending) => None,
-            permit = breaker.acquire() => Some(Some(permit)),
+        // While the circuit is open, every worker may wait here: somebody has to look at the age
+        // of what waits behind them.
+        let look = self.core.options.max_age.map_or(FAR, |age| (age / 4).max(SHORTEST_LOOK));
+        loop {
+            tokio::select! {
+                biased;
+                () = self.core.wait_for(Phase::Ending) => return None,
+                permit = breaker.acquire() => return Some(Some(permit)),
+                () = tokio::time::sleep(look) => self.expire_waiting().await,
+            }
         }
     }
 

@@ -29,6 +29,10 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// All kinds.
+    pub const ALL: [Self; 5] =
+        [Self::Environment, Self::Transient, Self::Rejected, Self::Fatal, Self::Unknown];
+
     /// The label value of this kind, for metrics and letters.
     pub const fn as_str(self) -> &'static str {
         match self {

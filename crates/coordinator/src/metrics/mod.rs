@@ -207,6 +207,26 @@ impl WorkerHandle<'_> {
         }
     }
 
+    /// Makes the series of a worker, at zero: a rate over a series that does not exist yet misses
+    /// its first increase, and a query for it answers nothing.
+    pub(crate) fn announce(&self) {
+        let families = self.metrics.families();
+        let labels = self.labels();
+        drop(families.batches_written.get_or_create(&labels));
+        drop(families.write_latency.get_or_create(&labels));
+        for kind in ErrorKind::ALL {
+            drop(families.write_errors.get_or_create(&self.error_labels(kind)));
+        }
+    }
+
+    fn error_labels(&self, kind: ErrorKind) -> ErrorLabels {
+        ErrorLabels {
+            coord_id: self.metrics.coord_id.clone(),
+            worker_id: self.worker,
+            error_type: kind.as_str(),
+        }
+    }
+
     /// A batch from its first attempt to its outcome.
     pub(crate) fn batch(&self, took: Duration, wrote: bool) {
         let families = self.metrics.families();
@@ -222,15 +242,7 @@ impl WorkerHandle<'_> {
 
     /// A failed attempt.
     pub(crate) fn error(&self, kind: ErrorKind) {
-        let labels = ErrorLabels {
-            coord_id: self.metrics.coord_id.clone(),
-            worker_id: self.worker,
-            error_type: kind.as_str(),
-        };
-        self.metrics
-            .families()
-            .write_errors
-            .get_or_create(&labels)
-            .inc();
+        let families = self.metrics.families();
+        families.write_errors.get_or_create(&self.error_labels(kind)).inc();
     }
 }

@@ -274,6 +274,11 @@ impl<T> BoundedQueue<T> {
         }
     }
 
+    /// Takers that wait for a batch.
+    pub(crate) fn idle_workers(&self) -> usize {
+        self.lock().idle_workers
+    }
+
     /// Records in a full batch.
     pub(crate) fn batch_size(&self) -> usize {
         self.shared.config.batch_size
@@ -537,8 +542,7 @@ impl<T> BoundedQueue<T> {
 
     /// Takes a lease on records that have waited longer than `max_age`.
     pub(crate) fn take_expired(&self, max_age: Duration) -> Option<Lease<T>> {
-        let age = u64::try_from(max_age.as_nanos()).unwrap_or(u64::MAX);
-        let before = self.now().checked_sub(age)?;
+        let before = self.now_less(max_age)?;
         let mut state = self.lock();
         let taken = state.take_expired(before, self.shared.config.batch_size)?;
         self.after_take(&mut state);
@@ -698,6 +702,12 @@ impl<T> BoundedQueue<T> {
     /// Nanoseconds since the queue's birth.
     pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.shared.config.born.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// As [`Self::now`], this long ago; `None` before the queue's birth.
+    pub(crate) fn now_less(&self, age: Duration) -> Option<u64> {
+        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        self.now().checked_sub(age)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {

@@ -355,8 +355,15 @@ impl<T> State<T> {
         self.lease_fresh(count)
     }
 
-    /// Takes up to `max` fresh records that were queued before `before` (the oldest ones).
+    /// Takes records that were queued before `before`: a group that was given back and is that old
+    /// altogether, or up to `max` fresh ones.
     pub(crate) fn take_expired(&mut self, before: u64, max: usize) -> Option<Taken<T>> {
+        let is_old = |p: &Parcel<T>| {
+            p.positions.iter().all(|i| p.rows.meta[*i as usize].enqueued < before)
+        };
+        if let Some(at) = self.returned.iter().position(is_old) {
+            return self.returned.remove(at).map(|parcel| self.lease_parcel(parcel));
+        }
         let expired = self
             .meta
             .iter()

@@ -6,7 +6,10 @@
 mod bad_rows;
 mod batching;
 mod flushing;
+mod letters;
 mod outages;
 mod overflow;
 mod pressure;
+mod scaling;
 mod stopping;
+mod survival;
