@@ -5,7 +5,10 @@
     reason = "a step that fails ends its test; seeds are told on standard output"
 )]
 
+mod breaker_model;
 mod dead_letter;
+mod known_errors;
 mod promises;
+mod queue_model;
 mod sim;
 mod support;

@@ -340,3 +340,11 @@ pub(crate) fn series(metrics: &Metrics, name: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no series {name} in:\n{text}")).parse().unwrap()
 }
+
+/// The seed of a random test: `MDS_SEED`, or one that a failed test shows.
+pub(crate) fn seed() -> u64 {
+    let seed = std::env::var("MDS_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("MDS_SEED={seed}");
+    seed
+}

@@ -147,5 +147,5 @@ async fn idle_costs_no_wake_ups() {
     let before = metrics.worker_park_count(0);
     tokio::time::sleep(secs(3_600)).await;
     let woken = metrics.worker_park_count(0) - before;
-    assert!(woken <= 5, "woken {woken} times in an idle hour");
+    assert!((1..=5).contains(&woken), "woken {woken} times in an idle hour");
 }
