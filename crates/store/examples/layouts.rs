@@ -2,7 +2,7 @@
 //! one symbol (1,000 bars). The numbers in `docs/adr/0001-sqlite-layout.md` come from here.
 //!
 //! ```sh
-//! cargo run --release -p mds-store --example layouts -- [DIR]
+//! cargo run --release -p mds-store --example layouts -- [DIR [WIDTH...]]
 //! ```
 #![expect(clippy::print_stdout, reason = "a program that prints a table")]
 
@@ -17,7 +17,7 @@ const SYMBOLS: i64 = 1_000;
 const MINUTES: i64 = 1_000;
 const ROWS_PER_TRANSACTION: usize = 500;
 const READS: usize = 100;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const MINUTE: i64 = 60_000_000;
 const FIRST: i64 = 1_730_419_200_000_000;
 
@@ -240,7 +240,7 @@ fn main() -> Result<(), Failure> {
     let dir = std::env::args()
         .nth(1)
         .map_or_else(std::env::temp_dir, PathBuf::from);
-    let layouts = [
+    let mut layouts = vec![
         Layout::Bucket(4),
         Layout::Bucket(8),
         Layout::Bucket(16),
@@ -251,6 +251,14 @@ fn main() -> Result<(), Failure> {
         Layout::SeriesFirst,
         Layout::Rowid,
     ];
+    // Widths of buckets to measure alone.
+    let widths: Vec<_> = std::env::args().skip(2).collect();
+    if !widths.is_empty() {
+        layouts.clear();
+        for width in widths {
+            layouts.push(Layout::Bucket(width.parse()?));
+        }
+    }
     let mut all = vec![Figures::default(); layouts.len()];
     for round in 0..ROUNDS {
         for (layout, figures) in layouts.iter().zip(&mut all) {

@@ -122,7 +122,7 @@ async fn main() -> Result<(), Failure> {
         let (mut bare, mut fresh, mut replay) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let (url, store, path) = fresh_store(&dir).await?;
-            bare.push(rate(count, bench::bare_loop(&url, &rows, batch)?));
+            bare.push(rate(count, bench::bare_loop(&url, &rows, batch)?.took));
             store.close().await;
             remove(&path)?;
             let (_, store, path) = fresh_store(&dir).await?;

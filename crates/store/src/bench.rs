@@ -7,6 +7,18 @@ use std::time::{Duration, Instant};
 use crate::sqlite::{self, StoredRecord};
 use crate::{StoreError, StoreUrl};
 
+/// How a bare loop ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BareLoop {
+    /// How long the loop took.
+    pub took: Duration,
+    /// The settings of its connection that say what a commit is worth, read back after the loop:
+    /// SQLite's own words, such as `wal` and `full`.
+    pub journal_mode: String,
+    /// See `journal_mode`.
+    pub synchronous: String,
+}
+
 /// Writes `rows` in a loop, one prepared `INSERT .. ON CONFLICT DO UPDATE` a row, in the order in
 /// which they come, a COMMIT every `rows_per_transaction` rows with `synchronous=FULL`; answers how
 /// long the loop took. The yardstick of `mds bench`.
@@ -21,7 +33,7 @@ pub fn bare_loop<R: StoredRecord>(
     url: &StoreUrl,
     rows: &[R],
     rows_per_transaction: usize,
-) -> Result<Duration, StoreError> {
+) -> Result<BareLoop, StoreError> {
     match url {
         StoreUrl::Sqlite(path) => {
             let mut bare = sqlite::Bare::<R>::open(path)?;
@@ -35,7 +47,13 @@ pub fn bare_loop<R: StoredRecord>(
             for part in rows.chunks(rows_per_transaction.max(1)) {
                 bare.write(part, &series)?;
             }
-            Ok(started.elapsed())
+            let took = started.elapsed();
+            let (journal_mode, synchronous) = bare.durability()?;
+            Ok(BareLoop {
+                took,
+                journal_mode,
+                synchronous,
+            })
         }
     }
 }

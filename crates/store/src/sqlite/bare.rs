@@ -49,6 +49,24 @@ impl<R: Layout> Bare<R> {
             .map_err(|e| self.target.failed("number a series", e))
     }
 
+    /// `journal_mode` and `synchronous` of the connection.
+    pub(crate) fn durability(&self) -> Result<(String, String), StoreError> {
+        let read = || -> rusqlite::Result<(String, i64)> {
+            let conn = &self.conn;
+            let mode = conn.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+            let synchronous = conn.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+            Ok((mode, synchronous))
+        };
+        let (mode, synchronous) = read().map_err(|e| self.target.failed("read settings", e))?;
+        let synchronous = match synchronous {
+            0 => "off",
+            1 => "normal",
+            2 => "full",
+            _ => "extra",
+        };
+        Ok((mode, synchronous.to_owned()))
+    }
+
     pub(crate) fn write(
         &mut self,
         rows: &[R],
