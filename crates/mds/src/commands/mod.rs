@@ -3,6 +3,7 @@
 //! A new command is a file here, a variant of [`Command`] and an arm in [`Command::run`]; if some
 //! of its flags stand for settings, also an arm in [`Command::setting_flags`].
 
+mod bench;
 mod config;
 mod delete;
 mod demo;
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Health(health::Args),
     /// Show or check the settings
     Config(config::Args),
+    /// Measure the write path on this machine
+    Bench(bench::Args),
 }
 
 impl Command {
@@ -62,7 +65,8 @@ impl Command {
             | Self::Stats(_)
             | Self::Migrate(_)
             | Self::Health(_)
-            | Self::Config(_) => Vec::new(),
+            | Self::Config(_)
+            | Self::Bench(_) => Vec::new(),
         }
     }
 
@@ -80,6 +84,7 @@ impl Command {
             Self::Migrate(args) => migrate::run(&args, context),
             Self::Health(args) => health::run(&args, context),
             Self::Config(args) => config::run(&args, context),
+            Self::Bench(args) => bench::run(&args, context),
         }
     }
 }

@@ -22,6 +22,12 @@ const COMMANDS: &[&[&str]] = &[
     &["config"],
     &["config", "show"],
     &["config", "check"],
+    &["bench"],
+    &["bench", "null"],
+    &["bench", "sqlite"],
+    &["bench", "reads"],
+    &["bench", "latency"],
+    &["bench", "idle"],
 ];
 
 #[test]

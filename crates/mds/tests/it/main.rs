@@ -7,6 +7,7 @@
 )]
 
 mod admin;
+mod bench;
 mod config;
 mod data;
 mod dlq;
