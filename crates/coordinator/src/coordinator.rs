@@ -337,7 +337,10 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     }
 
     fn take_tasks(&self) -> Option<Tasks> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     async fn settle_left(
@@ -369,8 +372,11 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         for job in jobs.iter() {
             for (position, cause) in &job.causes {
                 let reason = cause.reason;
-                let fate =
-                    if written { Fate::DeadLettered(reason) } else { Fate::Dropped(reason) };
+                let fate = if written {
+                    Fate::DeadLettered(reason)
+                } else {
+                    Fate::Dropped(reason)
+                };
                 rows += self.context.queue.settle(job.lease, &[*position], fate);
             }
         }
@@ -424,7 +430,9 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         let jobs = self.overflow_jobs(evicted);
         match place {
             Some(place) if !jobs.is_empty() => place.send(jobs),
-            _ => jobs.iter().for_each(|job| self.context.letters.drop_rows(job)),
+            _ => jobs
+                .iter()
+                .for_each(|job| self.context.letters.drop_rows(job)),
         }
         match refusal {
             // Nothing could be pushed although the oldest went: the rest is not ours to take.
@@ -434,13 +442,20 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     }
 
     fn overflow_jobs(&self, evicted: Vec<Taken<T>>) -> Vec<Job<T>> {
-        evicted.into_iter().filter_map(|taken| self.overflow_job(taken)).collect()
+        evicted
+            .into_iter()
+            .filter_map(|taken| self.overflow_job(taken))
+            .collect()
     }
 
     /// `None` if a stop has taken the records meanwhile; it tells and settles them.
     fn overflow_job(&self, evicted: Taken<T>) -> Option<Job<T>> {
         let told = self.context.letters.sink.is_some();
-        if !self.context.queue.mark_lettering(evicted.id, &evicted.positions, told) {
+        if !self
+            .context
+            .queue
+            .mark_lettering(evicted.id, &evicted.positions, told)
+        {
             return None;
         }
         let cause = Arc::new(Cause {
@@ -452,8 +467,17 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
             worker_id: None,
             outcome_unknown: evicted.retry.outcome_unknown,
         });
-        let causes = evicted.positions.iter().map(|p| (*p, Arc::clone(&cause))).collect();
-        let mut job = Job { lease: evicted.id, rows: evicted.rows, causes, told: false };
+        let causes = evicted
+            .positions
+            .iter()
+            .map(|p| (*p, Arc::clone(&cause)))
+            .collect();
+        let mut job = Job {
+            lease: evicted.id,
+            rows: evicted.rows,
+            causes,
+            told: false,
+        };
         if told {
             self.context.letters.call_back(&job);
             job.told = true;
@@ -468,7 +492,10 @@ fn last_job<T>(left: Revoked<T>) -> Job<T> {
     let (reason, error) = if left.told {
         (Reason::Overflow, OVERFLOWED)
     } else {
-        (Reason::Shutdown, "not written before the deadline of the stop")
+        (
+            Reason::Shutdown,
+            "not written before the deadline of the stop",
+        )
     };
     let cause = Arc::new(Cause {
         reason,
@@ -479,8 +506,17 @@ fn last_job<T>(left: Revoked<T>) -> Job<T> {
         worker_id: None,
         outcome_unknown: left.outcome_unknown,
     });
-    let causes = left.positions.iter().map(|p| (*p, Arc::clone(&cause))).collect();
-    Job { lease: left.id, rows: left.rows, causes, told: left.told }
+    let causes = left
+        .positions
+        .iter()
+        .map(|p| (*p, Arc::clone(&cause)))
+        .collect();
+    Job {
+        lease: left.id,
+        rows: left.rows,
+        causes,
+        told: left.told,
+    }
 }
 
 /// The records themselves where nobody else holds them, else a handle on them.

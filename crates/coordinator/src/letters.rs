@@ -111,13 +111,23 @@ impl<T> Job<T> {
     /// Another handle on the same records.
     fn share(&self) -> Self {
         let (lease, rows, causes) = (self.lease, self.rows.clone(), self.causes.clone());
-        Self { lease, rows, causes, told: self.told }
+        Self {
+            lease,
+            rows,
+            causes,
+            told: self.told,
+        }
     }
 
     /// A job for each record.
     fn split(self) -> impl Iterator<Item = Self> {
         let (lease, rows, told) = (self.lease, self.rows, self.told);
-        let job = move |cause| Self { lease, rows: rows.clone(), causes: vec![cause], told };
+        let job = move |cause| Self {
+            lease,
+            rows: rows.clone(),
+            causes: vec![cause],
+            told,
+        };
         self.causes.into_iter().map(job)
     }
 }
@@ -131,14 +141,20 @@ pub(crate) struct AppendError {
 }
 
 impl AppendError {
-    fn outage(text: impl ToString) -> Self {
-        Self { text: text.to_string(), is_final: false }
+    fn outage(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            is_final: false,
+        }
     }
 }
 
 impl From<&DlqError> for AppendError {
     fn from(error: &DlqError) -> Self {
-        Self { text: error.to_string(), is_final: error.kind() == ErrorKind::Fatal }
+        Self {
+            text: error.to_string(),
+            is_final: error.kind() == ErrorKind::Fatal,
+        }
     }
 }
 
@@ -172,7 +188,9 @@ impl<T: Send + Sync + 'static> Letters<T> {
     /// hears of it: a stop that comes in between then tells nobody of it a second time.
     pub(crate) fn drop_rows(&self, job: &Job<T>) {
         for (position, cause) in &job.causes {
-            let settled = self.queue.settle(job.lease, &[*position], Fate::Dropped(cause.reason));
+            let settled = self
+                .queue
+                .settle(job.lease, &[*position], Fate::Dropped(cause.reason));
             if settled > 0 && !job.told {
                 self.call_back_for(job, *position, cause.reason);
             }
@@ -199,8 +217,12 @@ impl<T: Send + Sync + 'static> Letters<T> {
     }
 
     fn call_back_for(&self, job: &Job<T>, position: u32, reason: Reason) {
-        let Some(callback) = &self.drop_callback else { return };
-        let Some(item) = job.rows.items.get(position as usize) else { return };
+        let Some(callback) = &self.drop_callback else {
+            return;
+        };
+        let Some(item) = job.rows.items.get(position as usize) else {
+            return;
+        };
         if catch_unwind(AssertUnwindSafe(|| callback(item, reason))).is_err() {
             self.callback_panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!(coord_id = %self.coord_id, "drop callback panicked");
@@ -304,7 +326,10 @@ impl<T: Send + Sync + 'static> Letters<T> {
                 Err(error) => error,
             };
             if error.is_final {
-                match self.append_each(jobs.iter().map(Job::share).collect()).await {
+                match self
+                    .append_each(jobs.iter().map(Job::share).collect())
+                    .await
+                {
                     Ok(()) => return,
                     Err(rest) => jobs = Arc::new(rest),
                 }
@@ -332,6 +357,6 @@ impl<T: Send + Sync + 'static> Letters<T> {
             return append();
         }
         let answer = tokio::task::spawn_blocking(append).await;
-        answer.unwrap_or_else(|error| Err(AppendError::outage(error)))
+        answer.unwrap_or_else(|error| Err(AppendError::outage(error.to_string())))
     }
 }

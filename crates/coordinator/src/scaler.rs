@@ -175,7 +175,9 @@ impl WorkerScaler {
     fn throughput(&self) -> f64 {
         let mut sorted = self.recent.clone();
         sorted.sort_unstable();
-        let middle = sorted.get(1..sorted.len().saturating_sub(1)).unwrap_or_default();
+        let middle = sorted
+            .get(1..sorted.len().saturating_sub(1))
+            .unwrap_or_default();
         middle.iter().sum::<u64>() as f64 / middle.len().max(1) as f64
     }
 }
@@ -247,10 +249,16 @@ mod tests {
             let moves = limits.windows(2).filter(|w| w[0] != w[1]).count();
             assert!(limits.iter().all(|l| *l <= 5), "seed {seed}: {limits:?}");
             deceived += usize::from(limits.contains(&4));
-            assert!(moves <= 20, "seed {seed}: {moves} moves in 600 s: {limits:?}");
+            assert!(
+                moves <= 20,
+                "seed {seed}: {moves} moves in 600 s: {limits:?}"
+            );
         }
         // Two workers are best here and a third is tried; noise may keep it now and then.
-        assert!(deceived <= 5, "{deceived} of 100 runs kept a worker that brought nothing");
+        assert!(
+            deceived <= 5,
+            "{deceived} of 100 runs kept a worker that brought nothing"
+        );
     }
 
     #[test]

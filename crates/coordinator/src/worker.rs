@@ -77,7 +77,15 @@ impl Unit {
             let first_mark = self.retry.first_mark.filter(|_| !is_alone);
             let attempts = if is_alone { 0 } else { attempts };
             let overtaken = 0;
-            Self::new(positions, RetryState { attempts, overtaken, first_mark, ..self.retry })
+            Self::new(
+                positions,
+                RetryState {
+                    attempts,
+                    overtaken,
+                    first_mark,
+                    ..self.retry
+                },
+            )
         };
         (part(std::mem::take(&mut self.positions)), part(right))
     }
@@ -115,7 +123,9 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
 
     /// Gives up records that wait and have waited longer than the setting allows.
     async fn expire_waiting(&self) {
-        let Some(max_age) = self.core.options.max_age else { return };
+        let Some(max_age) = self.core.options.max_age else {
+            return;
+        };
         while let Some(lease) = self.core.queue.take_expired(max_age) {
             self.expire(&lease).await;
         }
@@ -125,8 +135,12 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
     /// others.
     async fn expire(&self, lease: &Lease<T>) -> Vec<u32> {
         let positions = lease.positions().to_vec();
-        let Some(max_age) = self.core.options.max_age else { return positions };
-        let Some(before) = self.core.queue.now_less(max_age) else { return positions };
+        let Some(max_age) = self.core.options.max_age else {
+            return positions;
+        };
+        let Some(before) = self.core.queue.now_less(max_age) else {
+            return positions;
+        };
         let is_old = |p: &u32| lease.meta(*p).is_some_and(|meta| meta.enqueued < before);
         let (old, young): (Vec<u32>, Vec<u32>) = positions.into_iter().partition(is_old);
         let error = format!("waited longer than max_age ({} s)", max_age.as_secs_f64());
@@ -191,7 +205,11 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
         };
         // While the circuit is open, every worker may wait here: somebody has to look at the age
         // of what waits behind them.
-        let look = self.core.options.max_age.map_or(FAR, |age| (age / 4).max(SHORTEST_LOOK));
+        let look = self
+            .core
+            .options
+            .max_age
+            .map_or(FAR, |age| (age / 4).max(SHORTEST_LOOK));
         loop {
             tokio::select! {
                 biased;
@@ -432,7 +450,9 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
             Some(false) => false,
             Some(true) => unit.retry.checked || proven,
             // A drain probes in quick succession; there the deadline decides.
-            None => proven || (only_suspects && tried_enough && self.core.phase() == Phase::Running),
+            None => {
+                proven || (only_suspects && tried_enough && self.core.phase() == Phase::Running)
+            }
         };
         if to_blame {
             let class = error.kind().as_str();
@@ -502,7 +522,9 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
             return;
         }
         let positions: Vec<u32> = causes.iter().map(|(position, _)| *position).collect();
-        self.core.queue.mark_lettering(lease.id(), &positions, false);
+        self.core
+            .queue
+            .mark_lettering(lease.id(), &positions, false);
         let job = Job {
             lease: lease.id(),
             rows: lease.rows().clone(),

@@ -30,8 +30,13 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All kinds.
-    pub const ALL: [Self; 5] =
-        [Self::Environment, Self::Transient, Self::Rejected, Self::Fatal, Self::Unknown];
+    pub const ALL: [Self; 5] = [
+        Self::Environment,
+        Self::Transient,
+        Self::Rejected,
+        Self::Fatal,
+        Self::Unknown,
+    ];
 
     /// The label value of this kind, for metrics and letters.
     pub const fn as_str(self) -> &'static str {

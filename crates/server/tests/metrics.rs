@@ -1,4 +1,5 @@
 //! A scrape over a real socket.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use mds_coordinator::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -215,7 +215,11 @@ impl WorkerHandle<'_> {
         drop(families.batches_written.get_or_create(&labels));
         drop(families.write_latency.get_or_create(&labels));
         for kind in ErrorKind::ALL {
-            drop(families.write_errors.get_or_create(&self.error_labels(kind)));
+            drop(
+                families
+                    .write_errors
+                    .get_or_create(&self.error_labels(kind)),
+            );
         }
     }
 
@@ -243,6 +247,9 @@ impl WorkerHandle<'_> {
     /// A failed attempt.
     pub(crate) fn error(&self, kind: ErrorKind) {
         let families = self.metrics.families();
-        families.write_errors.get_or_create(&self.error_labels(kind)).inc();
+        families
+            .write_errors
+            .get_or_create(&self.error_labels(kind))
+            .inc();
     }
 }

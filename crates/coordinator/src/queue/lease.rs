@@ -42,7 +42,11 @@ impl<T> fmt::Debug for Lease<T> {
 
 impl<T> Lease<T> {
     pub(super) const fn new(queue: BoundedQueue<T>, taken: Taken<T>) -> Self {
-        Self { queue, taken, outcome_unknown: AtomicBool::new(false) }
+        Self {
+            queue,
+            taken,
+            outcome_unknown: AtomicBool::new(false),
+        }
     }
 
     /// The rows.
@@ -112,7 +116,8 @@ impl<T> Drop for Lease<T> {
         if !open.is_empty() {
             let mut retry = self.taken.retry;
             retry.outcome_unknown |= self.outcome_unknown.load(Ordering::Relaxed);
-            self.queue.give_back(self.taken.id, &open, retry, None, true);
+            self.queue
+                .give_back(self.taken.id, &open, retry, None, true);
         }
     }
 }

@@ -323,7 +323,10 @@ impl<T> BoundedQueue<T> {
         }
         if !state.has_room(config, bytes) {
             drop(state);
-            return Err(QueueFullError { item, refusal: Refusal::QueueFull });
+            return Err(QueueFullError {
+                item,
+                refusal: Refusal::QueueFull,
+            });
         }
         state.push(item, bytes, now);
         self.after_push(&mut state, 1);
@@ -423,7 +426,9 @@ impl<T> BoundedQueue<T> {
         let config = &self.shared.config;
         // A worker is needed for a batch that is full now, or to keep the time of a first record.
         let full = state.size() >= config.batch_size || state.bytes() >= config.batch_bytes;
-        let in_time = state.timekeeper.is_some_and(|kept| state.is_kept(config, kept));
+        let in_time = state
+            .timekeeper
+            .is_some_and(|kept| state.is_kept(config, kept));
         if pushed > 0 && state.idle_workers > 0 && (full || !in_time) {
             self.shared.work.notify_one();
         }

@@ -283,7 +283,11 @@ impl<T> State<T> {
         }
         let hurry = self.hurries();
         let fresh = self.fresh_deadline(config, hurry);
-        let returned = self.returned.iter().map(|p| p.not_before.unwrap_or(now)).min();
+        let returned = self
+            .returned
+            .iter()
+            .map(|p| p.not_before.unwrap_or(now))
+            .min();
         match (fresh, returned) {
             (None, None) => Readiness::Empty,
             (Some(at), None) | (None, Some(at)) => Readiness::At(at),
@@ -293,7 +297,8 @@ impl<T> State<T> {
 
     /// Whether a worker that wakes at `kept` is in time for the oldest fresh record.
     pub(crate) fn is_kept(&self, config: &QueueConfig, kept: Instant) -> bool {
-        self.fresh_deadline(config, self.hurries()).is_none_or(|due| kept <= due)
+        self.fresh_deadline(config, self.hurries())
+            .is_none_or(|due| kept <= due)
     }
 
     /// Lets rows that were set aside be tried at once.
@@ -359,10 +364,15 @@ impl<T> State<T> {
     /// altogether, or up to `max` fresh ones.
     pub(crate) fn take_expired(&mut self, before: u64, max: usize) -> Option<Taken<T>> {
         let is_old = |p: &Parcel<T>| {
-            p.positions.iter().all(|i| p.rows.meta[*i as usize].enqueued < before)
+            p.positions
+                .iter()
+                .all(|i| p.rows.meta[*i as usize].enqueued < before)
         };
         if let Some(at) = self.returned.iter().position(is_old) {
-            return self.returned.remove(at).map(|parcel| self.lease_parcel(parcel));
+            return self
+                .returned
+                .remove(at)
+                .map(|parcel| self.lease_parcel(parcel));
         }
         let expired = self
             .meta

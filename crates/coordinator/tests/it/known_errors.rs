@@ -2,14 +2,13 @@
 //! each was measured there or read in its source, and each has a test here that fails if we make
 //! the same mistake.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mds_coordinator::dead_letter::{DeadLetterQueue, DlqOptions, LetterFilter};
+use mds_coordinator::dead_letter::{DeadLetterQueue, DlqOptions, Letter, LetterFilter};
 use mds_coordinator::{
-    BackpressureLevel, CircuitBreaker, CircuitState, ErrorKind, FeedbackBus, OverflowStrategy,
-    Reason, Refusal, default_retry_classifier,
+    CircuitBreaker, CircuitState, ErrorKind, FeedbackBus, OverflowStrategy, Reason, Refusal,
+    default_retry_classifier,
 };
 use mds_core::Bar;
 use tokio::time::{Instant, timeout};
@@ -32,8 +31,11 @@ async fn four_refused_connections_lose_everything() {
             Act::Fail(kind, "connection refused")
         });
         let letters = FakeLetters::new();
-        let coordinator =
-            builder(sink).batch_size(10).dead_letters(letters.clone()).start().unwrap();
+        let coordinator = builder(sink)
+            .batch_size(10)
+            .dead_letters(letters.place())
+            .start()
+            .unwrap();
         submit_all(&coordinator, 0..1_000).await;
         settled(&coordinator, secs(120)).await;
         assert_eq!((peek.rows(), letters.rows()), (1_000, vec![]), "{kind}");
@@ -50,7 +52,7 @@ async fn bad_rows_cost_their_batch_and_a_worker_each() {
     let letters = FakeLetters::new();
     let coordinator = builder(sink.check(|| true).poison(Poison::Unknown, |row| row < 4))
         .batch_size(10)
-        .dead_letters(letters.clone())
+        .dead_letters(letters.place())
         .start()
         .unwrap();
     submit_all(&coordinator, 0..4).await;
@@ -79,7 +81,7 @@ async fn twelve_timeouts_lose_everything() {
     let coordinator = builder(sink)
         .batch_size(10)
         .circuit_breaker(CircuitBreaker::new(5, millis(500)))
-        .dead_letters(letters.clone())
+        .dead_letters(letters.place())
         .start()
         .unwrap();
     submit_all(&coordinator, 0..1_000).await;
@@ -113,7 +115,10 @@ async fn idle_workers_spin() {
     let before = metrics.worker_park_count(0);
     tokio::time::sleep(secs(60)).await;
     let woken = metrics.worker_park_count(0) - before;
-    assert!((1..=5).contains(&woken), "woken {woken} times in an idle minute");
+    assert!(
+        (1..=5).contains(&woken),
+        "woken {woken} times in an idle minute"
+    );
 }
 
 /// A dead letter came back as the text of its record (`Bar(symbol='SPY'...)`), its types lost.
@@ -122,8 +127,14 @@ async fn dead_letters_come_back_as_text() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bars.ndjson");
     let dlq = DeadLetterQueue::<Bar>::open(&path, DlqOptions::default()).unwrap();
-    let bar = Bar { symbol: "SPY".into(), close_price: Some(0.1), ..Bar::default() };
-    dlq.save(std::slice::from_ref(&bar), &"x", &serde_json::Map::new()).await.unwrap();
+    let bar = Bar {
+        symbol: "SPY".into(),
+        close_price: Some(0.1),
+        ..Bar::default()
+    };
+    dlq.save(std::slice::from_ref(&bar), &"x", &serde_json::Map::new())
+        .await
+        .unwrap();
     assert_eq!(dlq.replay(1).await.unwrap()[0].items, [bar]);
 }
 
@@ -134,13 +145,26 @@ async fn replaying_never_gets_further() {
     let path = dir.path().join("numbers.ndjson");
     let dlq = DeadLetterQueue::<u64>::open(&path, DlqOptions::default()).unwrap();
     for row in 0..5 {
-        dlq.save(&[row], &"x", &serde_json::Map::new()).await.unwrap();
+        dlq.save(&[row], &"x", &serde_json::Map::new())
+            .await
+            .unwrap();
     }
     let mut replayer = dlq.replayer(LetterFilter::default()).unwrap();
-    let first: Vec<_> = replayer.next_batch(2).unwrap().iter().map(|l| l.key()).collect();
+    let first: Vec<_> = replayer
+        .next_batch(2)
+        .unwrap()
+        .iter()
+        .map(Letter::key)
+        .collect();
     replayer.settle(&first).unwrap();
     replayer.finish().unwrap();
-    let left: Vec<u64> = dlq.replay(2).await.unwrap().into_iter().flat_map(|r| r.items).collect();
+    let left: Vec<u64> = dlq
+        .replay(2)
+        .await
+        .unwrap()
+        .into_iter()
+        .flat_map(|r| r.items)
+        .collect();
     assert_eq!(left, [2, 3]);
 }
 
@@ -188,12 +212,19 @@ async fn a_slow_subscriber_holds_up_producers() {
         }
     });
     let (sink, _) = FakeSink::new(|_| Act::Slow(60_000));
-    let coordinator = builder(sink).feedback_bus(bus.clone()).capacity(10).start().unwrap();
+    let coordinator = builder(sink)
+        .feedback_bus(bus.clone())
+        .capacity(10)
+        .start()
+        .unwrap();
     let started = Instant::now();
     submit_all(&coordinator, 0..10).await;
     assert_eq!(started.elapsed(), Duration::ZERO);
     webhook.await.unwrap();
-    assert!(started.elapsed() >= secs(15), "it did hear of soft and hard");
+    assert!(
+        started.elapsed() >= secs(15),
+        "it did hear of soft and hard"
+    );
 }
 
 /// The strategy `error` looked whether the queue was full and then waited to put: with several
@@ -266,7 +297,10 @@ async fn drop_oldest_races() {
     let stats = coordinator.stats();
     assert!(stats.is_balanced(), "{stats:?}");
     assert_eq!((stats.submitted, stats.queued), (16_000, 5));
-    assert_eq!(stats.dropped.get(Reason::Overflow) + stats.in_flight, 15_995);
+    assert_eq!(
+        stats.dropped.get(Reason::Overflow) + stats.in_flight,
+        15_995
+    );
 }
 
 /// The soft level was told on the way up only.
@@ -286,10 +320,9 @@ async fn soft_is_not_told_on_the_way_down() {
     settled(&coordinator, secs(60)).await;
     let mut levels = Vec::new();
     while let Some(event) = events.try_recv() {
-        levels.push(event.level);
+        levels.push(event.level.as_str());
     }
-    use BackpressureLevel::{Hard, Ok, Soft};
-    assert_eq!(levels, [Soft, Hard, Soft, Ok]);
+    assert_eq!(levels, ["soft", "hard", "soft", "ok"]);
 }
 
 /// After the drain timeout the rest of the queue was thrown away, with one line in the log and no
@@ -303,7 +336,11 @@ async fn what_a_stop_leaves_over_is_thrown_away_uncounted() {
     let stats = report.stats;
     assert_eq!((stats.submitted, stats.written), (100, 30));
     assert_eq!(stats.dropped.get(Reason::Shutdown), 70);
-    let shared: usize = report.handed_back_shared.iter().map(mds_coordinator::Batch::len).sum();
+    let shared: usize = report
+        .handed_back_shared
+        .iter()
+        .map(mds_coordinator::Batch::len)
+        .sum();
     // The batch that was being written is shared with the write, which goes on alone.
     assert_eq!((report.handed_back.len(), shared), (60, 10));
 }
@@ -316,7 +353,10 @@ async fn an_outage_does_not_show_in_health() {
     submit_all(&coordinator, 0..10).await;
     tokio::time::sleep(secs(10)).await;
     let health = coordinator.health();
-    assert_eq!((health.workers_alive, health.circuit_state), (4, CircuitState::Open));
+    assert_eq!(
+        (health.workers_alive, health.circuit_state),
+        (4, CircuitState::Open)
+    );
     let degraded = format!("{:?}", coordinator.degraded());
     assert!(degraded.contains("connection refused"), "{degraded}");
     assert!(coordinator.stats().oldest_age.unwrap() >= secs(9));
@@ -325,8 +365,16 @@ async fn an_outage_does_not_show_in_health() {
 /// The words that mean "try again", and the text that none of them matched.
 #[test]
 fn connection_refused_is_no_retry_word() {
-    assert!(!default_retry_classifier("ConnectionRefusedError: connection refused"));
-    let retried = ["TimeoutError", "temporarily unavailable", "Deadlock found", "retry", "BUSY"];
+    assert!(!default_retry_classifier(
+        "ConnectionRefusedError: connection refused"
+    ));
+    let retried = [
+        "TimeoutError",
+        "temporarily unavailable",
+        "Deadlock found",
+        "retry",
+        "BUSY",
+    ];
     assert!(retried.iter().all(|text| default_retry_classifier(text)));
 }
 
@@ -335,18 +383,27 @@ fn connection_refused_is_no_retry_word() {
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_put_is_half_done() {
     let (sink, peek) = FakeSink::new(|_| Act::Slow(100));
-    let coordinator = builder(sink).workers(1).batch_size(1).capacity(1).start().unwrap();
-    let mut accepted = BTreeMap::new();
+    let coordinator = builder(sink)
+        .workers(1)
+        .batch_size(1)
+        .capacity(1)
+        .start()
+        .unwrap();
+    let mut accepted = Vec::new();
     for row in 0..200 {
         let submit = timeout(millis(row % 150), coordinator.submit(row));
         if let Ok(answer) = submit.await {
             answer.unwrap();
-            accepted.insert(row, ());
+            accepted.push(row);
         }
     }
     settled(&coordinator, secs(60)).await;
-    assert!(accepted.len() > 20 && accepted.len() < 180, "{} accepted", accepted.len());
+    assert!(
+        accepted.len() > 20 && accepted.len() < 180,
+        "{} accepted",
+        accepted.len()
+    );
     assert_eq!(peek.rows(), accepted.len());
-    assert!(accepted.keys().all(|row| peek.has(*row)));
+    assert!(accepted.iter().all(|row| peek.has(*row)));
     assert_eq!(coordinator.stats().submitted, accepted.len() as u64);
 }

@@ -8,7 +8,10 @@
 mod breaker_model;
 mod dead_letter;
 mod known_errors;
+mod metrics;
 mod promises;
 mod queue_model;
 mod sim;
+mod spec_ledger;
+mod spec_suites;
 mod support;

@@ -11,8 +11,9 @@ use tokio::time::timeout;
 
 use crate::support::{millis, secs, seed};
 
-const STEPS: usize = 3_000;
-const SHAPES: usize = 60;
+/// Steps of each queue, and queues of different shapes.
+const STEPS: usize = 500;
+const SHAPES: usize = 100;
 
 /// Where the model believes each record to be.
 #[derive(Default)]
@@ -49,9 +50,22 @@ impl Model {
 
     fn check(&self, stats: &Stats, what: &str) {
         assert!(stats.is_balanced(), "{what}: {stats:?}");
-        let books = (stats.submitted, stats.queued, stats.in_flight, stats.written);
-        let expected = (self.submitted, self.size() as u64, self.leased as u64, self.written);
-        assert_eq!(books, expected, "{what}: submitted, queued, in flight, written");
+        let books = (
+            stats.submitted,
+            stats.queued,
+            stats.in_flight,
+            stats.written,
+        );
+        let expected = (
+            self.submitted,
+            self.size() as u64,
+            self.leased as u64,
+            self.written,
+        );
+        assert_eq!(
+            books, expected,
+            "{what}: submitted, queued, in flight, written"
+        );
         assert_eq!(stats.dropped.get(Reason::Overflow), self.dropped, "{what}");
         assert_eq!(stats.refused_total(), self.refused, "{what}");
         assert_eq!(stats.queued_bytes, 8 * self.size() as u64, "{what}");
@@ -67,7 +81,11 @@ async fn it_does_what_the_model_does() {
 }
 
 async fn run(random: &mut Rng) {
-    let strategies = [OverflowStrategy::Block, OverflowStrategy::DropOldest, OverflowStrategy::Error];
+    let strategies = [
+        OverflowStrategy::Block,
+        OverflowStrategy::DropOldest,
+        OverflowStrategy::Error,
+    ];
     let strategy = strategies[random.usize(..3)];
     let (capacity, batch_size) = (random.usize(1..40), random.usize(1..12));
     let queue = BoundedQueue::new(QueueOptions {
@@ -78,8 +96,7 @@ async fn run(random: &mut Rng) {
     });
     let mut model = Model::default();
     let mut leases: Vec<Lease<u64>> = Vec::new();
-    let mut next = 0_u64;
-    for step in 0..STEPS / 10 {
+    for (step, next) in (0..STEPS).zip(0_u64..) {
         let what = format!("{strategy}, capacity {capacity}, batch {batch_size}, step {step}");
         let before = queue.size();
         let mut gave_back = false;
@@ -101,16 +118,18 @@ async fn run(random: &mut Rng) {
                 drop(lease);
                 gave_back = true;
             }
-            99 if step > STEPS / 20 => {
+            99 if step > STEPS / 2 => {
                 queue.close();
                 model.closed = true;
             }
             _ => {}
         }
-        next += 1;
         model.check(&queue.stats(), &what);
         // Only what comes back may exceed the capacity.
-        assert!(gave_back || queue.size() <= capacity.max(before), "{what}: {before} before");
+        assert!(
+            gave_back || queue.size() <= capacity.max(before),
+            "{what}: {before} before"
+        );
         assert_eq!(queue.size(), model.size(), "{what}");
     }
 }
@@ -126,13 +145,14 @@ async fn put(
     let full = model.size() >= queue.capacity();
     let answer = if may_wait {
         // Without a taker there is no room in this time.
-        match timeout(millis(1), queue.put(row)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                assert!(full && strategy == OverflowStrategy::Block, "{what}: waited");
-                return;
-            }
-        }
+        let Ok(answer) = timeout(millis(1), queue.put(row)).await else {
+            assert!(
+                full && strategy == OverflowStrategy::Block,
+                "{what}: waited"
+            );
+            return;
+        };
+        answer
     } else {
         queue.try_put(row)
     };
@@ -140,7 +160,11 @@ async fn put(
         Ok(()) => {
             assert!(!model.closed, "{what}: accepted after close");
             while model.size() >= queue.capacity() {
-                assert_eq!(strategy, OverflowStrategy::DropOldest, "{what}: over capacity");
+                assert_eq!(
+                    strategy,
+                    OverflowStrategy::DropOldest,
+                    "{what}: over capacity"
+                );
                 model.evict();
             }
             model.fresh.push_back(row);
@@ -148,7 +172,11 @@ async fn put(
             assert!(queue.size() <= queue.capacity(), "{what}: above capacity");
         }
         Err(refused) => {
-            let why = if model.closed { Refusal::Closed } else { Refusal::QueueFull };
+            let why = if model.closed {
+                Refusal::Closed
+            } else {
+                Refusal::QueueFull
+            };
             assert_eq!((refused.item, refused.refusal), (row, why), "{what}");
             assert!(model.closed || full, "{what}: refused with room");
             model.refused += 1;
@@ -164,7 +192,11 @@ fn take(
     what: &str,
 ) {
     let Some(lease) = queue.try_take() else {
-        assert_eq!(model.size(), 0, "{what}: nothing taken though something waits");
+        assert_eq!(
+            model.size(),
+            0,
+            "{what}: nothing taken though something waits"
+        );
         return;
     };
     let rows: Vec<u64> = lease.batch().iter().copied().collect();
@@ -207,7 +239,9 @@ async fn nothing_is_lost_or_doubled_between_threads() {
         flush_interval: millis(1),
         ..QueueOptions::default()
     });
-    let consumers: Vec<_> = (0..CONSUMERS).map(|n| tokio::spawn(consume(queue.clone(), n))).collect();
+    let consumers: Vec<_> = (0..CONSUMERS)
+        .map(|n| tokio::spawn(consume(queue.clone(), n)))
+        .collect();
     let producers: Vec<_> = (0..PRODUCERS)
         .map(|producer| {
             let queue = queue.clone();

@@ -102,7 +102,11 @@ fn simulate(seed: u64) -> Seen {
 /// The seven ways in which an attempt can go, weighted by how sick the store is just now.
 fn act(random: &mut Rng, sick: bool) -> Act {
     if !sick {
-        return if random.u8(..10) == 0 { Act::Slow(random.u64(..500)) } else { Act::Write };
+        return if random.u8(..10) == 0 {
+            Act::Slow(random.u64(..500))
+        } else {
+            Act::Write
+        };
     }
     let kinds = [
         (ErrorKind::Environment, "connection refused"),
@@ -168,23 +172,37 @@ impl Run {
         if has_check {
             sink = sink.check(|| true);
         }
-        let strategies =
-            [OverflowStrategy::Block, OverflowStrategy::DropOldest, OverflowStrategy::Error];
+        let strategies = [
+            OverflowStrategy::Block,
+            OverflowStrategy::DropOldest,
+            OverflowStrategy::Error,
+        ];
         let dropped = Arc::clone(&self.dropped);
         let breaker = random.bool().then(|| {
-            CircuitBreaker::new(random.u32(1..6), Duration::from_millis(random.u64(100..20_000)))
+            CircuitBreaker::new(
+                random.u32(1..6),
+                Duration::from_millis(random.u64(100..20_000)),
+            )
         });
         let capacity = random.usize(1..200);
         let mut builder = builder(sink)
             .capacity(capacity)
-            .max_bytes(if random.bool() { 64 << 20 } else { random.usize(8..1_600) })
+            .max_bytes(if random.bool() {
+                64 << 20
+            } else {
+                random.usize(8..1_600)
+            })
             .workers(random.usize(1..6))
             .workers_max(random.usize(6..9))
             .batch_size(random.usize(1..50))
             .flush_interval(Duration::from_millis(random.u64(..300)))
             .overflow_strategy(strategies[random.usize(..3)])
             .write_timeout(Duration::from_secs(random.u64(1..5)))
-            .max_age(random.bool().then(|| Duration::from_secs(random.u64(1..60))))
+            .max_age(
+                random
+                    .bool()
+                    .then(|| Duration::from_secs(random.u64(1..60))),
+            )
             .circuit_breaker(breaker)
             .retry_policy(RetryPolicy {
                 max_attempts: random.u32(1..6),
@@ -242,7 +260,11 @@ impl Run {
                 let timeout = Duration::from_millis(self.random.u64(..1_000));
                 let before = tokio::time::Instant::now();
                 coordinator.flush(timeout).await;
-                assert!(before.elapsed() <= timeout, "MDS_SEED={}: flush hung", self.seed);
+                assert!(
+                    before.elapsed() <= timeout,
+                    "MDS_SEED={}: flush hung",
+                    self.seed
+                );
             }
         }
     }
@@ -251,13 +273,26 @@ impl Run {
         let seed = self.seed;
         let stats = last.stats;
         assert!(stats.is_balanced(), "MDS_SEED={seed}: {stats:?}");
-        assert_eq!((stats.queued, stats.in_flight), (0, 0), "MDS_SEED={seed}: {stats:?}");
+        assert_eq!(
+            (stats.queued, stats.in_flight),
+            (0, 0),
+            "MDS_SEED={seed}: {stats:?}"
+        );
         let accepted = self.accepted.lock().unwrap().clone();
-        assert_eq!(stats.submitted, accepted.len() as u64, "MDS_SEED={seed}: {stats:?}");
+        assert_eq!(
+            stats.submitted,
+            accepted.len() as u64,
+            "MDS_SEED={seed}: {stats:?}"
+        );
         let letters = self.letters.as_ref().map(|l| l.seen()).unwrap_or_default();
         let dropped = self.dropped.lock().unwrap().clone();
         let mut handed_back = first.handed_back.clone();
-        handed_back.extend(first.handed_back_shared.iter().flat_map(|b| b.iter().copied()));
+        handed_back.extend(
+            first
+                .handed_back_shared
+                .iter()
+                .flat_map(|b| b.iter().copied()),
+        );
         self.check_counts(first, &letters, &dropped, &handed_back);
         let in_letters: BTreeSet<u64> = letters.iter().map(|l| l.row).collect();
         let gone: BTreeSet<u64> = dropped.iter().copied().collect();
@@ -270,23 +305,26 @@ impl Run {
             *times.entry(*row).or_default() += 1;
         }
         for (row, count) in letters_by_row(&letters) {
-            assert!(count <= times[&row], "MDS_SEED={seed}: row {row} has {count} letters");
+            assert!(
+                count <= times[&row],
+                "MDS_SEED={seed}: row {row} has {count} letters"
+            );
         }
         for letter in letters.iter().filter(|l| times[&l.row] == 1) {
             // A row is in the store and in the letters only where its outcome was not known.
             let doubled = peek.has(letter.row) && !letter.outcome_unknown;
             assert!(!doubled, "MDS_SEED={seed}: {letter:?} is in the store too");
         }
-        let mut seen = self.seen.lock().unwrap().clone();
-        seen.written = stats.written;
-        seen.superseded = stats.superseded;
-        seen.letters = letters.len() as u64;
-        seen.dropped = stats.dropped.total();
-        seen.refused += stats.refused_total();
-        seen.handed_back = handed_back.len() as u64;
-        seen.timed_out = u64::from(first.timed_out);
-        seen.attempts = peek.attempts();
-        seen
+        let mut total = self.seen.lock().unwrap().clone();
+        total.written = stats.written;
+        total.superseded = stats.superseded;
+        total.letters = letters.len() as u64;
+        total.dropped = stats.dropped.total();
+        total.refused += stats.refused_total();
+        total.handed_back = handed_back.len() as u64;
+        total.timed_out = u64::from(first.timed_out);
+        total.attempts = peek.attempts();
+        total
     }
 
     fn check_counts(
@@ -298,15 +336,30 @@ impl Run {
     ) {
         let seed = self.seed;
         let stats = report.stats;
-        assert_eq!(stats.dead_lettered.total(), letters.len() as u64, "MDS_SEED={seed}: {stats:?}");
+        assert_eq!(
+            stats.dead_lettered.total(),
+            letters.len() as u64,
+            "MDS_SEED={seed}: {stats:?}"
+        );
         let overflow = mds_coordinator::Reason::Overflow;
         let told = stats.dropped.total()
-            + if self.letters.is_some() { stats.dead_lettered.get(overflow) } else { 0 };
-        assert_eq!(dropped.len() as u64, told, "MDS_SEED={seed}: drop callbacks; {stats:?}");
+            + if self.letters.is_some() {
+                stats.dead_lettered.get(overflow)
+            } else {
+                0
+            };
+        assert_eq!(
+            dropped.len() as u64,
+            told,
+            "MDS_SEED={seed}: drop callbacks; {stats:?}"
+        );
         let shutdown = stats.dropped.get(mds_coordinator::Reason::Shutdown);
         // What was pushed out and had no letter yet comes back too.
         let back = handed_back.len() as u64;
-        assert!((shutdown..=stats.dropped.total()).contains(&back), "MDS_SEED={seed}: {stats:?}");
+        assert!(
+            (shutdown..=stats.dropped.total()).contains(&back),
+            "MDS_SEED={seed}: {stats:?}"
+        );
     }
 }
 

@@ -99,10 +99,17 @@ impl Peek {
 
 impl FakeSink {
     pub(crate) fn new(script: impl FnMut(&Batch<u64>) -> Act + Send + 'static) -> (Self, Peek) {
-        let inner = Inner { script: Some(Box::new(script)), ..Inner::default() };
+        let inner = Inner {
+            script: Some(Box::new(script)),
+            ..Inner::default()
+        };
         let inner = Arc::new(Mutex::new(inner));
-        let sink =
-            Self { inner: Arc::clone(&inner), poison: Poison::Named, is_poison: |_| false, check: None };
+        let sink = Self {
+            inner: Arc::clone(&inner),
+            poison: Poison::Named,
+            is_poison: |_| false,
+            check: None,
+        };
         (sink, Peek(inner))
     }
 
@@ -127,7 +134,10 @@ impl FakeSink {
             .map(|row| {
                 if (self.is_poison)(*row) {
                     let reason = format!("row {row} is poison");
-                    return RowOutcome::Rejected { code: "poison".into(), reason };
+                    return RowOutcome::Rejected {
+                        code: "poison".into(),
+                        reason,
+                    };
                 }
                 let count = inner.store.entry(*row).or_insert(0);
                 if *count > 0 {
@@ -148,7 +158,11 @@ impl FakeSink {
             let error = SinkError::new(kind, "poison", "something in the batch is poison");
             return WriteReport::failed(rows.len(), error);
         }
-        WriteReport { outcomes: self.commit(rows), conflicts: 0, error: None }
+        WriteReport {
+            outcomes: self.commit(rows),
+            conflicts: 0,
+            error: None,
+        }
     }
 }
 
@@ -201,7 +215,11 @@ impl Sink<u64> for FakeSink {
                 let mut outcomes = self.commit(&rows[..half]);
                 outcomes.resize(rows.len(), RowOutcome::NotTried);
                 let error = Some(SinkError::new(kind, "scripted", text));
-                WriteReport { outcomes, conflicts: 0, error }
+                WriteReport {
+                    outcomes,
+                    conflicts: 0,
+                    error,
+                }
             }
             Act::Panic => panic!("the sink was told to panic"),
             Act::Slow(ms) => {
@@ -209,13 +227,18 @@ impl Sink<u64> for FakeSink {
                 self.write_now(&rows)
             }
             Act::Hang => std::future::pending().await,
-            Act::Conflict(conflicts) => WriteReport { conflicts, ..self.write_now(&rows) },
+            Act::Conflict(conflicts) => WriteReport {
+                conflicts,
+                ..self.write_now(&rows)
+            },
         }
     }
 
     async fn check(&self) -> Option<Result<(), SinkError>> {
         let down = || SinkError::new(ErrorKind::Environment, "down", "the store is down");
-        self.check.as_ref().map(|check| if check() { Ok(()) } else { Err(down()) })
+        self.check
+            .as_ref()
+            .map(|check| if check() { Ok(()) } else { Err(down()) })
     }
 }
 
@@ -245,12 +268,23 @@ impl FakeLetters {
     }
 
     pub(crate) fn failing(times: u32) -> Arc<Self> {
-        Arc::new(Self { failures: Mutex::new(times), ..Self::default() })
+        Arc::new(Self {
+            failures: Mutex::new(times),
+            ..Self::default()
+        })
     }
 
     pub(crate) fn down_for(seconds: u64) -> Arc<Self> {
         let until = Instant::now() + Duration::from_secs(seconds);
-        Arc::new(Self { down_until: Some(until), ..Self::default() })
+        Arc::new(Self {
+            down_until: Some(until),
+            ..Self::default()
+        })
+    }
+
+    /// A handle for a coordinator.
+    pub(crate) fn place(self: &Arc<Self>) -> Arc<dyn DeadLetters<u64>> {
+        Arc::<Self>::clone(self)
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -274,15 +308,23 @@ impl DeadLetters<u64> for FakeLetters {
         let is_down = self.down_until.is_some_and(|until| Instant::now() < until);
         if *failures > 0 || is_down {
             *failures = failures.saturating_sub(1);
-            return Err(DlqError::Full { path: "letters".into(), limit: 1, used: 1, needed: 1 });
+            return Err(DlqError::Full {
+                path: "letters".into(),
+                limit: 1,
+                used: 1,
+                needed: 1,
+            });
         }
-        self.seen.lock().unwrap().extend(letters.into_iter().map(|letter| Seen {
-            row: letter.metadata["row"].as_u64().unwrap(),
-            reason: letter.reason.as_str(),
-            code: letter.code.clone(),
-            attempts: letter.attempts,
-            outcome_unknown: letter.outcome_unknown,
-        }));
+        self.seen
+            .lock()
+            .unwrap()
+            .extend(letters.into_iter().map(|letter| Seen {
+                row: letter.metadata["row"].as_u64().unwrap(),
+                reason: letter.reason.as_str(),
+                code: letter.code.clone(),
+                attempts: letter.attempts,
+                outcome_unknown: letter.outcome_unknown,
+            }));
         Ok(())
     }
 
@@ -311,7 +353,10 @@ pub(crate) async fn settled(coordinator: &WriteCoordinator<u64>, limit: Duration
         if stats.queued + stats.in_flight == 0 {
             return started.elapsed();
         }
-        assert!(started.elapsed() < limit, "not settled after {limit:?}: {stats:?}");
+        assert!(
+            started.elapsed() < limit,
+            "not settled after {limit:?}: {stats:?}"
+        );
         tokio::time::sleep((started.elapsed() / 200).max(millis(10))).await;
     }
 }
@@ -337,13 +382,19 @@ pub(crate) const fn millis(millis: u64) -> Duration {
 /// The value of a series in the exposition, such as `mds_coord_queue_depth{coord_id="default"}`.
 pub(crate) fn series(metrics: &Metrics, name: &str) -> f64 {
     let text = metrics.encode(Exposition::Text);
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no series {name} in:\n{text}")).parse().unwrap()
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no series {name} in:\n{text}"))
+        .parse()
+        .unwrap()
 }
 
 /// The seed of a random test: `MDS_SEED`, or one that a failed test shows.
 pub(crate) fn seed() -> u64 {
-    let seed = std::env::var("MDS_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = std::env::var("MDS_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("MDS_SEED={seed}");
     seed

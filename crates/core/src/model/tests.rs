@@ -56,10 +56,7 @@ fn a_bar_that_was_not_over_at_its_revision_is_provisional() {
 
 #[test]
 fn validation_names_field_value_and_rule() {
-    let check = |bar: Bar, field: &str, code: &str| {
-        let invalid = bar.validate().unwrap_err();
-        assert_eq!((invalid.field, invalid.code), (field, code), "{invalid}");
-    };
+    type Spoil = fn(&mut Bar);
     let good = Bar {
         open_price: Some(2.0),
         high_price: Some(3.0),
@@ -68,70 +65,26 @@ fn validation_names_field_value_and_rule() {
         ..bar(1, 2.5)
     };
     good.validate().unwrap();
-    check(
-        Bar {
-            vendor: "".into(),
-            ..good.clone()
-        },
-        "vendor",
-        "missing_key",
-    );
-    check(
-        Bar {
-            symbol: "".into(),
-            ..good.clone()
-        },
-        "symbol",
-        "missing_key",
-    );
-    check(
-        Bar {
-            high_price: Some(0.5),
-            ..good.clone()
-        },
-        "high_price",
-        "high_below_low",
-    );
-    check(
-        Bar {
-            open_price: Some(3.1),
-            ..good.clone()
-        },
-        "open_price",
-        "outside_range",
-    );
-    check(
-        Bar {
-            close_price: Some(0.9),
-            ..good.clone()
-        },
-        "close_price",
-        "outside_range",
-    );
-    check(
-        Bar {
-            volume: Some(-1.0),
-            ..good.clone()
-        },
-        "volume",
-        "negative",
-    );
-    check(
-        Bar {
-            close_price: Some(f64::NAN),
-            ..good.clone()
-        },
-        "close_price",
-        "not_finite",
-    );
-    check(
-        Bar {
-            ts: Timestamp::MAX_VALID,
-            ..good.clone()
-        },
-        "ts",
-        "time_out_of_range",
-    );
+    let spoils: [(&str, &str, Spoil); 8] = [
+        ("vendor", "missing_key", |b| b.vendor = "".into()),
+        ("symbol", "missing_key", |b| b.symbol = "".into()),
+        ("high_price", "high_below_low", |b| b.high_price = Some(0.5)),
+        ("open_price", "outside_range", |b| b.open_price = Some(3.1)),
+        ("close_price", "outside_range", |b| {
+            b.close_price = Some(0.9);
+        }),
+        ("volume", "negative", |b| b.volume = Some(-1.0)),
+        ("close_price", "not_finite", |b| {
+            b.close_price = Some(f64::NAN);
+        }),
+        ("ts", "time_out_of_range", |b| b.ts = Timestamp::MAX_VALID),
+    ];
+    for (field, code, spoil) in spoils {
+        let mut bar = good.clone();
+        spoil(&mut bar);
+        let invalid = bar.validate().unwrap_err();
+        assert_eq!((invalid.field, invalid.code), (field, code), "{invalid}");
+    }
     // Rounding of a vendor's 32-bit floats is no error.
     Bar {
         close_price: Some(3.000_000_1),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mds_coordinator::{WriteCoordinator, CircuitBreaker};
+use mds_coordinator::{CircuitBreaker, WriteCoordinator};
 
 use crate::support::{FakeLetters, FakeSink, Peek, Poison, builder, secs, settled};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ async fn isolate(
         sink = sink.check(|| true);
     }
     let letters = FakeLetters::new();
-    let coordinator = builder(sink).dead_letters(letters.clone()).start().unwrap();
+    let coordinator = builder(sink).dead_letters(letters.place()).start().unwrap();
     let mut rows = (0..ROWS).collect();
     coordinator.submit_many(&mut rows).await.unwrap();
     let took = settled(&coordinator, secs(1_000_000)).await;
@@ -65,7 +65,11 @@ async fn refused_batches_are_halved_until_the_row_is_found() {
         check(k, which, &coordinator, &letters);
         // Halving asks both halves of each refused part: two statements a level of 9.
         let most = 2 * k * 9 + ROWS / BATCH;
-        assert!(peek.attempts() <= most, "{} statements for {k} bad rows", peek.attempts());
+        assert!(
+            peek.attempts() <= most,
+            "{} statements for {k} bad rows",
+            peek.attempts()
+        );
         assert_eq!(letters.seen()[0].reason, "rejected_row");
         assert_eq!(coordinator.health().circuit_state.as_str(), "closed");
     }
@@ -79,7 +83,10 @@ async fn rows_that_fail_for_unknown_reasons_are_found_too() {
                 isolate(Poison::Unknown, which, has_check).await;
             check(k, which, &coordinator, &letters);
             assert_eq!(letters.seen()[0].reason, "retries_exhausted");
-            println!("{k} rows, check {has_check}: {} statements, {took:?}", peek.attempts());
+            println!(
+                "{k} rows, check {has_check}: {} statements, {took:?}",
+                peek.attempts()
+            );
         }
     }
 }
@@ -92,7 +99,7 @@ async fn a_last_bad_row_is_given_up_after_as_many_probes_as_attempts() {
     let letters = FakeLetters::new();
     let coordinator = builder(sink.poison(Poison::Unknown, |row| row == 50))
         .circuit_breaker(CircuitBreaker::new(5, secs(60)))
-        .dead_letters(letters.clone())
+        .dead_letters(letters.place())
         .start()
         .unwrap();
     let mut rows = (0..51).collect();

@@ -30,13 +30,22 @@ async fn after_any_silence_a_record_is_written_within_the_flush_interval() {
         let silence = 0.1 * 36_000_f64.powf(f64::from(row) / 99.0);
         tokio::time::sleep(Duration::from_secs_f64(silence)).await;
         let submitted = Instant::now();
-        coordinator.submit(u64::try_from(row).unwrap()).await.unwrap();
+        coordinator
+            .submit(u64::try_from(row).unwrap())
+            .await
+            .unwrap();
         settled(&coordinator, secs(1)).await;
         let written = times.lock().unwrap()[usize::try_from(row).unwrap()];
         let waited = written - submitted;
         // Tokio's clock counts in whole milliseconds.
-        assert!(waited <= millis(251), "after {silence} s of silence it waited {waited:?}");
-        assert!(waited >= millis(249), "after {silence} s of silence it waited {waited:?}");
+        assert!(
+            waited <= millis(251),
+            "after {silence} s of silence it waited {waited:?}"
+        );
+        assert!(
+            waited >= millis(249),
+            "after {silence} s of silence it waited {waited:?}"
+        );
     }
     assert_eq!(coordinator.stats().written, 100);
     assert_eq!(times.lock().unwrap().len(), 100);
@@ -52,7 +61,10 @@ async fn a_full_batch_goes_at_once_and_the_rest_in_time() {
     let times: Vec<Duration> = times.lock().unwrap().iter().map(|t| *t - started).collect();
     assert_eq!(times.len(), 3);
     assert_eq!(times[..2], [Duration::ZERO, Duration::ZERO]);
-    assert!(times[2] >= millis(249) && times[2] <= millis(251), "{times:?}");
+    assert!(
+        times[2] >= millis(249) && times[2] <= millis(251),
+        "{times:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,7 +80,10 @@ async fn batches_are_never_larger_than_batch_size() {
 #[tokio::test(start_paused = true)]
 async fn a_flush_interval_of_zero_waits_for_nobody() {
     let (sink, times) = timed();
-    let coordinator = builder(sink).flush_interval(Duration::ZERO).start().unwrap();
+    let coordinator = builder(sink)
+        .flush_interval(Duration::ZERO)
+        .start()
+        .unwrap();
     tokio::time::sleep(secs(10)).await;
     let submitted = Instant::now();
     coordinator.submit(1).await.unwrap();
@@ -80,8 +95,11 @@ async fn a_flush_interval_of_zero_waits_for_nobody() {
 #[tokio::test(start_paused = true)]
 async fn the_longest_flush_interval_there_is_waits_for_a_full_batch() {
     let (sink, peek) = FakeSink::writing();
-    let coordinator =
-        builder(sink).flush_interval(Duration::MAX).batch_size(10).start().unwrap();
+    let coordinator = builder(sink)
+        .flush_interval(Duration::MAX)
+        .batch_size(10)
+        .start()
+        .unwrap();
     submit_all(&coordinator, 0..19).await;
     tokio::time::sleep(secs(86_400)).await;
     assert_eq!((peek.rows(), coordinator.health().queue_size), (10, 9));
@@ -103,7 +121,10 @@ async fn a_row_set_aside_for_long_delays_no_other() {
         Act::Write
     });
     let coordinator = builder(sink)
-        .retry_policy(RetryPolicy { max_attempts: 1, ..RetryPolicy::default() })
+        .retry_policy(RetryPolicy {
+            max_attempts: 1,
+            ..RetryPolicy::default()
+        })
         .start()
         .unwrap();
     coordinator.submit(7).await.unwrap();
@@ -122,14 +143,26 @@ async fn a_store_may_ask_for_any_delay() {
     let metrics = Metrics::new();
     let coordinator = builder(sink)
         .metrics(metrics.clone())
-        .retry_policy(RetryPolicy { max_attempts: 1, ..RetryPolicy::default() })
+        .retry_policy(RetryPolicy {
+            max_attempts: 1,
+            ..RetryPolicy::default()
+        })
         .start()
         .unwrap();
     submit_all(&coordinator, 0..3).await;
     tokio::time::sleep(secs(10)).await;
     let stats = coordinator.stats();
-    assert_eq!((stats.queued + stats.in_flight, coordinator.health().workers_alive), (3, 4));
-    let restarts = series(&metrics, "mds_coord_worker_restarts_total{coord_id=\"default\"}");
+    assert_eq!(
+        (
+            stats.queued + stats.in_flight,
+            coordinator.health().workers_alive
+        ),
+        (3, 4)
+    );
+    let restarts = series(
+        &metrics,
+        "mds_coord_worker_restarts_total{coord_id=\"default\"}",
+    );
     assert!(restarts < 1.0, "{restarts} restarts");
     let report = coordinator.stop(true, secs(2)).await;
     assert_eq!((report.handed_back.len(), report.timed_out), (3, true));
@@ -147,5 +180,8 @@ async fn idle_costs_no_wake_ups() {
     let before = metrics.worker_park_count(0);
     tokio::time::sleep(secs(3_600)).await;
     let woken = metrics.worker_park_count(0) - before;
-    assert!((1..=5).contains(&woken), "woken {woken} times in an idle hour");
+    assert!(
+        (1..=5).contains(&woken),
+        "woken {woken} times in an idle hour"
+    );
 }

@@ -17,7 +17,10 @@ async fn a_flush_writes_partial_batches_at_once() {
     let started = Instant::now();
     let report = coordinator.flush(secs(10)).await;
     assert_eq!((report.resolved, report.outstanding), (3, 0));
-    assert_eq!((report.circuit, started.elapsed()), (CircuitState::Closed, Duration::ZERO));
+    assert_eq!(
+        (report.circuit, started.elapsed()),
+        (CircuitState::Closed, Duration::ZERO)
+    );
     assert_eq!(peek.rows(), 3);
     // It is over: the next partial batch waits for its interval again.
     submit_all(&coordinator, 3..5).await;
@@ -50,7 +53,11 @@ async fn a_flush_does_not_wait_for_what_comes_after_it() {
     let started = Instant::now();
     let report = coordinator.flush(secs(10)).await;
     assert_eq!((report.resolved, report.outstanding), (10, 0));
-    assert!(started.elapsed() <= millis(1_001), "took {:?}", started.elapsed());
+    assert!(
+        started.elapsed() <= millis(1_001),
+        "took {:?}",
+        started.elapsed()
+    );
     producer.abort();
 }
 
@@ -70,7 +77,11 @@ async fn an_open_circuit_ends_a_flush_at_its_timeout() {
 #[tokio::test(start_paused = true)]
 async fn a_hung_write_ends_a_flush_at_its_timeout() {
     let (sink, _) = FakeSink::new(|batch| {
-        if batch.iter().any(|row| *row == 7) { Act::Hang } else { Act::Write }
+        if batch.iter().any(|row| *row == 7) {
+            Act::Hang
+        } else {
+            Act::Write
+        }
     });
     let coordinator = builder(sink).batch_size(10).start().unwrap();
     submit_all(&coordinator, 0..35).await;
@@ -84,7 +95,11 @@ async fn flushes_without_end_are_answered_right() {
     let up = Instant::now() + secs(30_000);
     let (sink, _) = FakeSink::new(move |_| {
         let down = Instant::now() < up;
-        if down { Act::Fail(ErrorKind::Environment, "refused") } else { Act::Write }
+        if down {
+            Act::Fail(ErrorKind::Environment, "refused")
+        } else {
+            Act::Write
+        }
     });
     let coordinator = builder(sink).start().unwrap();
     submit_all(&coordinator, 0..10).await;

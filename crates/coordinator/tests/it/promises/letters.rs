@@ -21,7 +21,7 @@ async fn while_letters_cannot_be_written_their_rows_wait_and_others_go_on() {
     let coordinator = builder(sink.poison(Poison::Named, |row| row % 100 == 7))
         .metrics(metrics.clone())
         .batch_size(50)
-        .dead_letters(letters.clone())
+        .dead_letters(letters.place())
         .start()
         .unwrap();
     submit_all(&coordinator, 0..1_000).await;
@@ -36,8 +36,14 @@ async fn while_letters_cannot_be_written_their_rows_wait_and_others_go_on() {
 
     let took = settled(&coordinator, secs(400)).await;
     assert!(took <= secs(304), "{took:?}");
-    assert_eq!(letters.rows(), (0..10).map(|n| n * 100 + 7).collect::<Vec<_>>());
-    assert_eq!(coordinator.stats().dead_lettered.get(Reason::RejectedRow), 10);
+    assert_eq!(
+        letters.rows(),
+        (0..10).map(|n| n * 100 + 7).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        coordinator.stats().dead_lettered.get(Reason::RejectedRow),
+        10
+    );
     assert_eq!(coordinator.degraded(), []);
     assert!(series(&metrics, failing).abs() < 1e-9);
 }
@@ -49,13 +55,16 @@ async fn a_letter_says_what_happened() {
     let coordinator = builder(sink.check(|| true))
         .workers(1)
         .coord_id("prod")
-        .dead_letters(letters.clone())
+        .dead_letters(letters.place())
         .start()
         .unwrap();
     coordinator.submit(7).await.unwrap();
     settled(&coordinator, secs(600)).await;
     let seen = &letters.seen()[0];
-    assert_eq!((seen.row, seen.reason, seen.code.as_deref()), (7, "retries_exhausted", Some("scripted")));
+    assert_eq!(
+        (seen.row, seen.reason, seen.code.as_deref()),
+        (7, "retries_exhausted", Some("scripted"))
+    );
     // Five attempts, and the one after the check said that the store is well.
     assert_eq!((seen.attempts, seen.outcome_unknown), (6, false));
 }
@@ -65,14 +74,18 @@ async fn records_older_than_max_age_are_given_up_and_younger_ones_are_not() {
     let up = Instant::now() + secs(300);
     let (sink, peek) = FakeSink::new(move |_| {
         let down = Instant::now() < up;
-        if down { Act::Fail(ErrorKind::Environment, "refused") } else { Act::Write }
+        if down {
+            Act::Fail(ErrorKind::Environment, "refused")
+        } else {
+            Act::Write
+        }
     });
     let letters = FakeLetters::new();
     let coordinator = builder(sink)
         .workers(1)
         .batch_size(10)
         .max_age(secs(100))
-        .dead_letters(letters.clone())
+        .dead_letters(letters.place())
         .start()
         .unwrap();
     submit_all(&coordinator, 0..50).await;
@@ -87,7 +100,12 @@ async fn records_older_than_max_age_are_given_up_and_younger_ones_are_not() {
     settled(&coordinator, secs(100)).await;
     assert!(letters.seen().iter().all(|l| l.reason == "expired"));
     let stats = coordinator.stats();
-    assert_eq!(stats.dead_lettered.get(Reason::Expired), 50, "{:?}", letters.rows());
+    assert_eq!(
+        stats.dead_lettered.get(Reason::Expired),
+        50,
+        "{:?}",
+        letters.rows()
+    );
     assert_eq!((stats.written, peek.rows()), (50, 50));
 }
 
@@ -96,7 +114,11 @@ async fn without_max_age_nothing_expires() {
     let up = Instant::now() + secs(100_000);
     let (sink, peek) = FakeSink::new(move |_| {
         let down = Instant::now() < up;
-        if down { Act::Fail(ErrorKind::Environment, "refused") } else { Act::Write }
+        if down {
+            Act::Fail(ErrorKind::Environment, "refused")
+        } else {
+            Act::Write
+        }
     });
     let coordinator = builder(sink).start().unwrap();
     submit_all(&coordinator, 0..50).await;
@@ -117,7 +139,7 @@ async fn overflow_is_held_back_by_letters_that_cannot_be_written() {
             .capacity(10)
             .write_timeout(secs(200_000))
             .overflow_strategy(OverflowStrategy::DropOldest)
-            .dead_letters(letters.clone())
+            .dead_letters(letters.place())
             .start()
             .unwrap(),
     );
@@ -129,7 +151,10 @@ async fn overflow_is_held_back_by_letters_that_cannot_be_written() {
     task.await.unwrap();
     tokio::time::sleep(secs(30)).await;
     let stats = coordinator.stats();
-    assert_eq!((stats.submitted, stats.queued, stats.in_flight, peek.rows()), (1_000, 10, 1, 0));
+    assert_eq!(
+        (stats.submitted, stats.queued, stats.in_flight, peek.rows()),
+        (1_000, 10, 1, 0)
+    );
     assert_eq!(stats.dead_lettered.get(Reason::Overflow), 989);
     assert_eq!(letters.rows().len(), 989);
 }
@@ -156,7 +181,10 @@ impl mds_coordinator::Sink<Odd> for Refusing {
     }
 
     async fn write(&self, batch: mds_coordinator::Batch<Odd>) -> mds_coordinator::WriteReport {
-        let outcome = mds_coordinator::RowOutcome::Rejected { code: "x".into(), reason: "y".into() };
+        let outcome = mds_coordinator::RowOutcome::Rejected {
+            code: "x".into(),
+            reason: "y".into(),
+        };
         mds_coordinator::WriteReport {
             outcomes: vec![outcome; batch.len()],
             conflicts: 0,
@@ -184,8 +212,14 @@ async fn a_record_that_cannot_be_serialized_holds_nobody_up() {
     assert_eq!(report.stats.dead_lettered.get(Reason::RejectedRow), 10);
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text.lines().count(), 10);
-    assert!(text.contains("not serializable: no JSON for this one"), "{text}");
-    assert!(text.contains("not serializable: serializing panicked"), "{text}");
+    assert!(
+        text.contains("not serializable: no JSON for this one"),
+        "{text}"
+    );
+    assert!(
+        text.contains("not serializable: serializing panicked"),
+        "{text}"
+    );
 }
 
 /// Dead letters that refuse one record for good, and count what they were asked.
@@ -202,7 +236,10 @@ impl DeadLetters<u64> for Picky {
 
     fn append(&self, letters: Vec<LetterDraft>) -> Result<(), DlqError> {
         *self.calls.lock().unwrap() += 1;
-        let rows: Vec<String> = letters.iter().map(|l| l.metadata["row"].to_string()).collect();
+        let rows: Vec<String> = letters
+            .iter()
+            .map(|l| l.metadata["row"].to_string())
+            .collect();
         if rows.iter().any(|row| row == "5") {
             return Err(DlqError::TooLarge { bytes: 2, limit: 1 });
         }
@@ -224,14 +261,17 @@ async fn a_letter_that_can_never_be_written_holds_nobody_up() {
     let tell = Arc::clone(&told);
     let (sink, _) = FakeSink::writing();
     let coordinator = builder(sink.poison(Poison::Named, |row| row < 10))
-        .dead_letters(letters.clone())
+        .dead_letters(Arc::<Picky>::clone(&letters))
         .drop_callback(move |row, reason| tell.lock().unwrap().push((*row, reason)))
         .start()
         .unwrap();
     submit_all(&coordinator, 0..20).await;
     settled(&coordinator, secs(60)).await;
     let stats = coordinator.stats();
-    assert_eq!((stats.written, stats.dead_lettered.get(Reason::RejectedRow)), (10, 9));
+    assert_eq!(
+        (stats.written, stats.dead_lettered.get(Reason::RejectedRow)),
+        (10, 9)
+    );
     assert_eq!(stats.dropped.get(Reason::RejectedRow), 1);
     assert_eq!(*told.lock().unwrap(), [(5, Reason::RejectedRow)]);
     assert_eq!(letters.kept.lock().unwrap().len(), 9);

@@ -3,7 +3,9 @@
 use mds_coordinator::{CircuitBreaker, CircuitState, ErrorKind, RetryPolicy};
 use tokio::time::Instant;
 
-use crate::support::{Act, FakeLetters, FakeSink, Poison, builder, millis, secs, settled, submit_all};
+use crate::support::{
+    Act, FakeLetters, FakeSink, Poison, builder, millis, secs, settled, submit_all,
+};
 
 /// What a store that is down does to a write.
 const DOWN: [Act; 7] = [
@@ -28,8 +30,13 @@ struct Case {
 /// The store is down for the first minute. Answers how long all took.
 async fn ride_out(case: Case) -> std::time::Duration {
     let up = Instant::now() + secs(60);
-    let (mut sink, peek) =
-        FakeSink::new(move |_| if Instant::now() < up { case.down } else { Act::Write });
+    let (mut sink, peek) = FakeSink::new(move |_| {
+        if Instant::now() < up {
+            case.down
+        } else {
+            Act::Write
+        }
+    });
     if case.has_check {
         sink = sink.check(move || Instant::now() >= up);
     }
@@ -37,17 +44,24 @@ async fn ride_out(case: Case) -> std::time::Duration {
     let coordinator = builder(sink)
         .workers(case.workers)
         .batch_size(case.batch_size)
-        .retry_policy(RetryPolicy { max_attempts: case.max_attempts, ..RetryPolicy::default() })
+        .retry_policy(RetryPolicy {
+            max_attempts: case.max_attempts,
+            ..RetryPolicy::default()
+        })
         .circuit_breaker(CircuitBreaker::new(5, secs(60)))
         .write_timeout(secs(5))
-        .dead_letters(letters.clone())
+        .dead_letters(letters.place())
         .start()
         .unwrap();
     submit_all(&coordinator, 0..300).await;
     let took = settled(&coordinator, secs(600)).await;
     let stats = coordinator.stats();
     assert_eq!(letters.rows(), Vec::<u64>::new(), "{case:?}");
-    assert_eq!((stats.written, peek.rows()), (300, 300), "{case:?}: {stats:?}");
+    assert_eq!(
+        (stats.written, peek.rows()),
+        (300, 300),
+        "{case:?}: {stats:?}"
+    );
     assert_eq!(coordinator.health().workers_alive, case.workers, "{case:?}");
     took
 }
@@ -60,11 +74,21 @@ async fn a_minute_of_any_outage_costs_no_row() {
             for batch_size in [1, 50] {
                 for max_attempts in [2, 5] {
                     for has_check in [false, true] {
-                        let case = Case { down, workers, batch_size, max_attempts, has_check };
+                        let case = Case {
+                            down,
+                            workers,
+                            batch_size,
+                            max_attempts,
+                            has_check,
+                        };
                         let took = ride_out(case).await;
                         // A sink that hangs is noticed after the write timeout of 5 s.
                         let slack = if down == Act::Hang { secs(10) } else { secs(4) };
-                        let limit = if has_check { secs(60) } else { secs(60) + secs(60) };
+                        let limit = if has_check {
+                            secs(60)
+                        } else {
+                            secs(60) + secs(60)
+                        };
                         assert!(took >= secs(60), "{case:?} took {took:?}");
                         assert!(took <= limit + slack, "{case:?} took {took:?}");
                         cases += 1;
@@ -95,8 +119,11 @@ async fn late_successes_at_the_beginning_of_an_outage_prove_nothing() {
         let coordinator = builder(sink)
             .workers(8)
             .batch_size(1)
-            .retry_policy(RetryPolicy { max_attempts: 2, ..RetryPolicy::default() })
-            .dead_letters(letters.clone())
+            .retry_policy(RetryPolicy {
+                max_attempts: 2,
+                ..RetryPolicy::default()
+            })
+            .dead_letters(letters.place())
             .start()
             .unwrap();
         for row in 0..1_000 {
@@ -132,12 +159,16 @@ async fn an_outage_while_a_batch_is_taken_apart_costs_its_neighbours_nothing() {
         let coordinator = builder(sink.poison(Poison::Unknown, |row| row % 16 == 5))
             .workers(2)
             .batch_size(8)
-            .dead_letters(letters.clone())
+            .dead_letters(letters.place())
             .start()
             .unwrap();
         submit_all(&coordinator, 0..64).await;
         settled(&coordinator, secs(10_000)).await;
-        assert_eq!(letters.rows(), [5, 21, 37, 53], "the outage began at attempt {first_down}");
+        assert_eq!(
+            letters.rows(),
+            [5, 21, 37, 53],
+            "the outage began at attempt {first_down}"
+        );
         assert_eq!(peek.rows(), 60, "the outage began at attempt {first_down}");
     }
 }
@@ -148,11 +179,15 @@ async fn a_check_that_says_no_keeps_every_row() {
     let up = Instant::now() + secs(3_600);
     let (sink, peek) = FakeSink::new(move |_| {
         let down = Instant::now() < up;
-        if down { Act::Fail(ErrorKind::Unknown, "connection refused") } else { Act::Write }
+        if down {
+            Act::Fail(ErrorKind::Unknown, "connection refused")
+        } else {
+            Act::Write
+        }
     });
     let letters = FakeLetters::new();
     let coordinator = builder(sink.check(move || Instant::now() >= up))
-        .dead_letters(letters.clone())
+        .dead_letters(letters.place())
         .start()
         .unwrap();
     submit_all(&coordinator, 0..3).await;
@@ -166,10 +201,18 @@ async fn a_probe_slower_than_the_open_time_closes_the_circuit() {
     let up = Instant::now() + secs(10);
     let (sink, _) = FakeSink::new(move |_| {
         let down = Instant::now() < up;
-        if down { Act::Fail(ErrorKind::Environment, "refused") } else { Act::Slow(3_000) }
+        if down {
+            Act::Fail(ErrorKind::Environment, "refused")
+        } else {
+            Act::Slow(3_000)
+        }
     });
     let breaker = CircuitBreaker::new(1, secs(1));
-    let coordinator = builder(sink).circuit_breaker(breaker).batch_size(1).start().unwrap();
+    let coordinator = builder(sink)
+        .circuit_breaker(breaker)
+        .batch_size(1)
+        .start()
+        .unwrap();
     submit_all(&coordinator, 0..100).await;
     tokio::time::sleep(secs(16)).await;
     assert_eq!(coordinator.health().circuit_state.as_str(), "closed");
@@ -184,8 +227,16 @@ async fn probes_of_a_store_that_stays_broken_grow_rare() {
     submit_all(&coordinator, 0..10).await;
     tokio::time::sleep(secs(600)).await;
     // At most one a second: 2 s, shortened by half at most.
-    assert!(peek.attempts() <= 610, "{} attempts in 600 s", peek.attempts());
-    assert!(peek.attempts() >= 290, "{} attempts in 600 s", peek.attempts());
+    assert!(
+        peek.attempts() <= 610,
+        "{} attempts in 600 s",
+        peek.attempts()
+    );
+    assert!(
+        peek.attempts() >= 290,
+        "{} attempts in 600 s",
+        peek.attempts()
+    );
     coordinator.stop(false, secs(1)).await;
 }
 
@@ -196,10 +247,17 @@ async fn a_quick_probe_does_not_stop_the_checks() {
     let up = Instant::now() + secs(30);
     let (sink, _) = FakeSink::new(move |_| {
         let down = Instant::now() < up;
-        if down { Act::Fail(ErrorKind::Environment, "refused") } else { Act::Write }
+        if down {
+            Act::Fail(ErrorKind::Environment, "refused")
+        } else {
+            Act::Write
+        }
     });
     let breaker = CircuitBreaker::new(1, secs(3_600));
-    let coordinator = builder(sink.check(|| true)).circuit_breaker(breaker.clone()).start().unwrap();
+    let coordinator = builder(sink.check(|| true))
+        .circuit_breaker(breaker.clone())
+        .start()
+        .unwrap();
     breaker.trip();
     // Takes the probe that the check brought, and lets it fail, between two looks of anybody.
     loop {
@@ -220,7 +278,11 @@ async fn half_open_never_has_more_than_one_probe_in_flight() {
     let up = Instant::now() + secs(300);
     let (sink, peek) = FakeSink::new(move |_| {
         let down = Instant::now() < up;
-        if down { Act::Fail(ErrorKind::Environment, "refused") } else { Act::Slow(2_000) }
+        if down {
+            Act::Fail(ErrorKind::Environment, "refused")
+        } else {
+            Act::Slow(2_000)
+        }
     });
     let coordinator = builder(sink)
         .workers(64)
@@ -241,9 +303,16 @@ async fn half_open_never_has_more_than_one_probe_in_flight() {
             CircuitState::HalfOpen => half_open += 1,
             CircuitState::Open => {}
         }
-        assert!(peek.most_running() <= 1, "{} probes at once", peek.most_running());
+        assert!(
+            peek.most_running() <= 1,
+            "{} probes at once",
+            peek.most_running()
+        );
     }
-    assert!((15..=25).contains(&half_open), "half open at {half_open} looks of 100 ms");
+    assert!(
+        (15..=25).contains(&half_open),
+        "half open at {half_open} looks of 100 ms"
+    );
     // One probe each 10 s of the 300 s, give or take the first and the last.
     let probes = peek.attempts() - before;
     assert!((29..=95).contains(&probes), "{probes} probes");

@@ -18,7 +18,9 @@ impl Heard {
         let heard = Self::default();
         let to = heard.clone();
         let guard = bus.subscribe_fn(move |event| {
-            to.0.lock().unwrap().push((event.level.as_str(), event.queue_size));
+            to.0.lock()
+                .unwrap()
+                .push((event.level.as_str(), event.queue_size));
         });
         (heard, guard)
     }
@@ -69,12 +71,24 @@ async fn an_event_has_the_fields_that_producers_read() {
     submit_all(&coordinator, 0..80).await;
     let soft = events.recv().await.unwrap();
     assert_eq!(soft.level, BackpressureLevel::Soft);
-    assert_eq!(soft.reason.as_deref(), Some("queue size is between the watermarks"));
+    assert_eq!(
+        soft.reason.as_deref(),
+        Some("queue size is between the watermarks")
+    );
     let hard = events.recv().await.unwrap();
-    assert_eq!((hard.coordinator_id.as_str(), hard.source.as_str()), ("bars", "store"));
-    assert_eq!((hard.queue_size, hard.capacity, hard.level), (80, 100, BackpressureLevel::Hard));
+    assert_eq!(
+        (hard.coordinator_id.as_str(), hard.source.as_str()),
+        ("bars", "store")
+    );
+    assert_eq!(
+        (hard.queue_size, hard.capacity, hard.level),
+        (80, 100, BackpressureLevel::Hard)
+    );
     assert!((hard.utilization - 0.8).abs() < 1e-9 && hard.ts > 1_600_000_000.0);
-    assert_eq!(hard.reason.as_deref(), Some("queue size reached the high watermark"));
+    assert_eq!(
+        hard.reason.as_deref(),
+        Some("queue size reached the high watermark")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,7 +112,10 @@ async fn bytes_press_as_records_do() {
         .into();
     assert_eq!(
         reasons,
-        ["queued bytes is between the watermarks", "queued bytes reached the high watermark"]
+        [
+            "queued bytes is between the watermarks",
+            "queued bytes reached the high watermark"
+        ]
     );
 }
 

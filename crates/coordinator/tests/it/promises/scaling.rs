@@ -46,7 +46,10 @@ async fn a_range_of_workers_follows_the_load() {
         assert!(turns(limits) <= 2, "{what}: {limits:?}");
     }
     tokio::time::sleep(secs(10)).await;
-    assert_eq!((coordinator.health().workers_alive, peek.rows()), (1, 516_000));
+    assert_eq!(
+        (coordinator.health().workers_alive, peek.rows()),
+        (1, 516_000)
+    );
     assert!(peek.most_running() <= 8);
     tokio::time::sleep(millis(1)).await;
 }

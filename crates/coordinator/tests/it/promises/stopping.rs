@@ -20,21 +20,36 @@ async fn a_drain_writes_partial_batches_at_once_and_reports_every_fate() {
     submit_all(&coordinator, [1, 2, 3, 4, 4]).await;
     let started = Instant::now();
     let report = coordinator.stop(true, secs(10)).await;
-    assert_eq!((started.elapsed(), report.timed_out), (Duration::ZERO, false));
+    assert_eq!(
+        (started.elapsed(), report.timed_out),
+        (Duration::ZERO, false)
+    );
     let stats = report.stats;
-    assert_eq!((stats.submitted, stats.written, stats.superseded), (5, 3, 1));
+    assert_eq!(
+        (stats.submitted, stats.written, stats.superseded),
+        (5, 3, 1)
+    );
     assert_eq!(stats.dropped.get(Reason::RejectedRow), 1);
     assert_eq!((stats.queued, stats.in_flight), (0, 0));
     assert!(stats.is_balanced() && report.handed_back.is_empty());
     assert_eq!((peek.rows(), coordinator.health().workers_alive), (3, 0));
-    assert_eq!(coordinator.submit(9).await.unwrap_err().refusal, Refusal::Closed);
+    assert_eq!(
+        coordinator.submit(9).await.unwrap_err().refusal,
+        Refusal::Closed
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn waiting_producers_get_their_records_back() {
     let (sink, _) = FakeSink::new(|_| Act::Slow(5_000));
-    let coordinator =
-        Arc::new(builder(sink).workers(1).batch_size(1).capacity(1).start().unwrap());
+    let coordinator = Arc::new(
+        builder(sink)
+            .workers(1)
+            .batch_size(1)
+            .capacity(1)
+            .start()
+            .unwrap(),
+    );
     submit_all(&coordinator, 0..2).await;
     let producers: Vec<_> = (10..20)
         .map(|row| {
@@ -68,7 +83,11 @@ async fn an_open_circuit_is_probed_until_the_deadline() {
         let up = Instant::now() + secs(seconds);
         FakeSink::new(move |_| {
             let down = Instant::now() < up;
-            if down { Act::Fail(ErrorKind::Environment, "refused") } else { Act::Write }
+            if down {
+                Act::Fail(ErrorKind::Environment, "refused")
+            } else {
+                Act::Write
+            }
         })
     };
     // It comes back five seconds before the deadline.
@@ -78,14 +97,17 @@ async fn an_open_circuit_is_probed_until_the_deadline() {
     tokio::time::sleep(secs(20)).await;
     let started = Instant::now();
     let report = coordinator.stop(true, secs(10)).await;
-    assert_eq!((report.stats.written, peek.rows(), report.timed_out), (100, 100, false));
+    assert_eq!(
+        (report.stats.written, peek.rows(), report.timed_out),
+        (100, 100, false)
+    );
     // 2 s is the longest wait between two probes.
     assert!(started.elapsed() <= secs(7), "took {:?}", started.elapsed());
 
     // It does not.
     let (sink, _) = down_for(3_600);
     let letters = FakeLetters::new();
-    let coordinator = builder(sink).dead_letters(letters.clone()).start().unwrap();
+    let coordinator = builder(sink).dead_letters(letters.place()).start().unwrap();
     submit_all(&coordinator, 0..100).await;
     tokio::time::sleep(secs(20)).await;
     let started = Instant::now();
@@ -155,14 +177,21 @@ async fn without_drain_a_failing_batch_is_not_tried_again() {
     tokio::time::sleep(millis(10)).await;
     let before = peek.attempts();
     let report = coordinator.stop(false, secs(10)).await;
-    assert_eq!((before, peek.attempts(), report.handed_back.len()), (1, 1, 10));
+    assert_eq!(
+        (before, peek.attempts(), report.handed_back.len()),
+        (1, 1, 10)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hung_write_is_left_alone_and_changes_no_count_later() {
     let (sink, peek) = FakeSink::new(|_| Act::Slow(60_000));
     let letters = FakeLetters::new();
-    let coordinator = builder(sink).batch_size(10).dead_letters(letters.clone()).start().unwrap();
+    let coordinator = builder(sink)
+        .batch_size(10)
+        .dead_letters(letters.place())
+        .start()
+        .unwrap();
     submit_all(&coordinator, 0..10).await;
     tokio::time::sleep(secs(1)).await;
     let started = Instant::now();
@@ -170,7 +199,10 @@ async fn a_hung_write_is_left_alone_and_changes_no_count_later() {
     assert!(started.elapsed() <= secs(6), "took {:?}", started.elapsed());
     assert!(report.timed_out);
     assert_eq!(report.stats.dead_lettered.get(Reason::Shutdown), 10);
-    assert!(letters.seen().iter().all(|l| l.outcome_unknown), "they may be written yet");
+    assert!(
+        letters.seen().iter().all(|l| l.outcome_unknown),
+        "they may be written yet"
+    );
     tokio::time::sleep(secs(120)).await;
     assert_eq!(peek.rows(), 10, "the write went on alone");
     assert_eq!(coordinator.stats(), report.stats);
@@ -183,8 +215,11 @@ async fn records_held_by_a_hung_write_are_handed_back_too() {
     submit_all(&coordinator, 0..10).await;
     tokio::time::sleep(secs(1)).await;
     let report = coordinator.stop(true, secs(5)).await;
-    let shared: Vec<u64> =
-        report.handed_back_shared.iter().flat_map(|b| b.iter().copied()).collect();
+    let shared: Vec<u64> = report
+        .handed_back_shared
+        .iter()
+        .flat_map(|b| b.iter().copied())
+        .collect();
     assert_eq!((report.handed_back.len(), shared), (0, (0..10).collect()));
 }
 
@@ -222,24 +257,45 @@ async fn two_stops_at_once_share_the_records() {
     let second = coordinator.stop(false, secs(2)).await;
     assert!(started.elapsed() <= secs(3), "took {:?}", started.elapsed());
     let first = first.await.unwrap();
-    assert!(started.elapsed() <= secs(3), "the first went on for {:?}", started.elapsed());
+    assert!(
+        started.elapsed() <= secs(3),
+        "the first went on for {:?}",
+        started.elapsed()
+    );
     assert_eq!(first.handed_back.len() + second.handed_back.len(), 10);
-    assert_eq!((*told.lock().unwrap(), second.stats.dropped.get(Reason::Shutdown)), (10, 10));
+    assert_eq!(
+        (
+            *told.lock().unwrap(),
+            second.stats.dropped.get(Reason::Shutdown)
+        ),
+        (10, 10)
+    );
 }
 
 /// Rows that failed alone must not be tried in an endless loop while a drain waits for others.
 #[tokio::test(start_paused = true)]
 async fn a_drain_tries_failing_rows_now_and_then() {
     let (sink, peek) = FakeSink::new(|batch| {
-        if batch.get(0) == Some(&0) { Act::Hang } else { Act::Fail(ErrorKind::Unknown, "no") }
+        if batch.get(0) == Some(&0) {
+            Act::Hang
+        } else {
+            Act::Fail(ErrorKind::Unknown, "no")
+        }
     });
-    let coordinator =
-        builder(sink).batch_size(1).circuit_breaker(None::<CircuitBreaker>).start().unwrap();
+    let coordinator = builder(sink)
+        .batch_size(1)
+        .circuit_breaker(None::<CircuitBreaker>)
+        .start()
+        .unwrap();
     submit_all(&coordinator, 0..3).await;
     tokio::time::sleep(secs(1)).await;
     let before = peek.attempts();
     coordinator.stop(true, secs(10)).await;
-    assert!(peek.attempts() - before <= 600, "{} attempts", peek.attempts() - before);
+    assert!(
+        peek.attempts() - before <= 600,
+        "{} attempts",
+        peek.attempts() - before
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,7 +307,7 @@ async fn dropped_without_stop_it_still_settles_every_record() {
         .workers(1)
         .batch_size(10)
         .metrics(metrics.clone())
-        .dead_letters(letters.clone())
+        .dead_letters(letters.place())
         .start()
         .unwrap();
     submit_all(&coordinator, 0..30).await;
@@ -261,7 +317,10 @@ async fn dropped_without_stop_it_still_settles_every_record() {
     let unknown = letters.seen().iter().filter(|l| l.outcome_unknown).count();
     assert_eq!(unknown, 10, "only those that were being written");
     let labels = "{coord_id=\"default\",reason=\"shutdown\"}";
-    let counted = series(&metrics, &format!("mds_coord_items_dead_lettered_total{labels}"));
+    let counted = series(
+        &metrics,
+        &format!("mds_coord_items_dead_lettered_total{labels}"),
+    );
     assert!((counted - 30.0).abs() < 1e-9);
     tokio::time::sleep(secs(60)).await;
     assert_eq!(peek.attempts(), 1, "nothing is written any more");
@@ -271,10 +330,17 @@ async fn dropped_without_stop_it_still_settles_every_record() {
 async fn a_cancelled_stop_leaves_the_rest_to_the_drop() {
     let (sink, _) = FakeSink::new(|_| Act::Fail(ErrorKind::Environment, "refused"));
     let letters = FakeLetters::new();
-    let coordinator = builder(sink).dead_letters(letters.clone()).start().unwrap();
+    let coordinator = builder(sink).dead_letters(letters.place()).start().unwrap();
     submit_all(&coordinator, 0..10).await;
-    assert!(tokio::time::timeout(secs(1), coordinator.stop(true, secs(60))).await.is_err());
-    assert_eq!(coordinator.submit(11).await.unwrap_err().refusal, Refusal::Closed);
+    assert!(
+        tokio::time::timeout(secs(1), coordinator.stop(true, secs(60)))
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        coordinator.submit(11).await.unwrap_err().refusal,
+        Refusal::Closed
+    );
     assert_eq!(letters.rows(), Vec::<u64>::new());
     drop(coordinator);
     assert_eq!(letters.rows(), (0..10).collect::<Vec<_>>());
@@ -287,7 +353,11 @@ async fn a_drain_waits_for_no_row_that_was_set_aside() {
     let is_down = Arc::clone(&down);
     let (sink, peek) = FakeSink::new(move |_| {
         let down = *is_down.lock().unwrap();
-        if down { Act::FailFor(ErrorKind::Unknown, secs(3_600)) } else { Act::Write }
+        if down {
+            Act::FailFor(ErrorKind::Unknown, secs(3_600))
+        } else {
+            Act::Write
+        }
     });
     let coordinator: WriteCoordinator<u64> =
         builder(sink).workers(1).batch_size(1).start().unwrap();

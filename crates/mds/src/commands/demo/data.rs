@@ -137,7 +137,7 @@ pub(super) fn bars(random: &mut Rng, minutes: i64) -> Feed<Bar> {
         }
     }
     Feed::new(made, random, |bar| {
-        bar.volume = bar.volume.map(|v| v + 1_000.0)
+        bar.volume = bar.volume.map(|v| v + 1_000.0);
     })
 }
 

@@ -5,6 +5,9 @@
 //! old one and counts one replay more. So a run that is killed at any point leaves each letter
 //! either settled, after its record is in the store or in a newer letter, or as it was; and since a
 //! record that is in the store already writes nothing, replaying twice is harmless.
+//!
+//! A letter of several records (another program wrote it) that fails again becomes a letter for
+//! each record that failed: one id for all of them would make all but one disappear.
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
@@ -15,13 +18,14 @@ use anyhow::Context as _;
 use mds_coordinator::dead_letter::{
     DeadLetterQueue, DlqOptions, Letter, LetterFilter, LetterKey, Replayer,
 };
-use mds_coordinator::{StopReport, WriteCoordinator};
+use mds_coordinator::{OverflowStrategy, StopReport, WriteCoordinator};
 use mds_core::{Kind, Origin, Sourced};
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::Letters;
-use crate::commands::ingest::grouped;
+use crate::commands::ingest::{Stop, grouped, stop_reason};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{note, table};
@@ -34,9 +38,11 @@ Examples:
   mds dlq replay --reason retries_exhausted
   mds dlq replay --kind bars --symbol SPY --limit 1000
 
-Records keep their revisions, so a letter never overwrites newer data. What fails again comes back
-as a letter with a higher count of replays. Lines that could not be parsed are not replayed: mend
-the file and ingest it again, then `mds dlq purge --reason invalid`.
+Letters that do not say their kind, as other programs write them, are taken to be of the kind that
+their file is for, or that --kind says. Records keep their revisions, so a letter never overwrites
+newer data. What fails again comes back as a letter with a higher count of replays. Lines that
+could not be parsed are not replayed: mend the file and ingest it again, then `mds dlq purge
+--reason invalid`.
 
 Exit code 0: every letter that was chosen is settled; 3: some failed again, or cannot be replayed.";
 
@@ -65,6 +71,8 @@ pub(crate) struct Args {
 struct Replayed<R> {
     row: Sourced<R>,
     letter: Uuid,
+    /// Whether the letter holds this record alone, so that a new letter can take its place.
+    is_alone: bool,
     replays: u32,
 }
 
@@ -100,20 +108,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
 }
 
 async fn replay(args: &Args, context: &Context) -> anyhow::Result<Exit> {
-    let mut total = table(&[
+    let columns = [
         "kind",
         ">letters",
         ">written",
         ">superseded",
         ">failed again",
         ">not replayable",
-    ]);
+    ];
+    let mut total = table(&columns);
     let mut exit = Exit::Success;
     for kind in Kind::ALL {
-        if args.letters.kind.is_some_and(|only| only != kind) {
+        if exit >= Exit::Failure || args.letters.kind.is_some_and(|only| only != kind) {
             continue;
         }
-        let counts = with_record!(kind, R => replay_kind::<R>(args, context).await)?;
+        let (counts, stop) = with_record!(kind, R => replay_kind::<R>(args, context).await)?;
+        if let Some(stop) = stop {
+            note(format_args!(
+                "error: {stop}; the rest of the letters is as it was"
+            ));
+            exit = exit.worst(stop.exit());
+        }
         if counts.letters == 0 {
             continue;
         }
@@ -129,9 +144,10 @@ async fn replay(args: &Args, context: &Context) -> anyhow::Result<Exit> {
             grouped(counts.left),
         ]);
     }
+    tell_of_no_kind(args, context)?;
     if total.row_count() == 0 {
         context.note("there are no such letters");
-        return Ok(Exit::Success);
+        return Ok(exit);
     }
     let mut out = crate::output::Out::stdout();
     out.table(&total)?;
@@ -143,23 +159,57 @@ async fn replay(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-async fn replay_kind<R: MarketRecord>(args: &Args, context: &Context) -> anyhow::Result<Counts> {
+/// Whether letters that do not say their kind are taken to be of the kind at hand: their file is
+/// for that kind, or the user says so.
+fn takes_no_kind(args: &Args, context: &Context) -> bool {
+    context.settings.dlq_path().is_none() || args.letters.kind.is_some()
+}
+
+/// Letters of one file for all kinds that nobody said the kind of.
+fn tell_of_no_kind(args: &Args, context: &Context) -> anyhow::Result<()> {
+    let Some(path) = context.settings.dlq_path() else {
+        return Ok(());
+    };
+    if takes_no_kind(args, context) {
+        return Ok(());
+    }
+    let letters = DeadLetterQueue::<Value>::at(path, DlqOptions::default())?;
+    let by_kind = letters.histogram(args.letters.filter())?.by_kind;
+    if let Some(count) = by_kind.get("") {
+        let path = path.display();
+        note(format_args!(
+            "{count} letters in {path} do not say their kind; replay with --kind"
+        ));
+    }
+    Ok(())
+}
+
+async fn replay_kind<R: MarketRecord>(
+    args: &Args,
+    context: &Context,
+) -> anyhow::Result<(Counts, Option<Stop>)> {
     let path = context.dlq_path(R::KIND);
     let letters = DeadLetterQueue::<R>::at(&path, DlqOptions::default())?;
     if letters.letter_files()?.is_empty() {
-        return Ok(Counts::default());
+        return Ok((Counts::default(), None));
     }
+    let kind = (!takes_no_kind(args, context)).then(|| R::KIND.to_string());
     let filter = LetterFilter {
-        kind: Some(R::KIND.to_string()),
-        limit: args.limit,
+        kind,
         ..args.letters.filter()
     };
     if args.dry_run {
-        let letters = letters.histogram(filter)?.letters;
-        return Ok(Counts {
-            letters,
-            ..Counts::default()
-        });
+        let by_kind = letters.histogram(filter)?.by_kind;
+        let known = |kind: &str| by_kind.get(kind).copied().unwrap_or(0);
+        let found = known(R::KIND.as_str()) + known("");
+        let letters = args.limit.map_or(found, |limit| found.min(limit as u64));
+        return Ok((
+            Counts {
+                letters,
+                ..Counts::default()
+            },
+            None,
+        ));
     }
     // One replayer at a time, in any process; the lock goes with this one's end.
     let mut replayer = letters
@@ -168,71 +218,68 @@ async fn replay_kind<R: MarketRecord>(args: &Args, context: &Context) -> anyhow:
     let store = pipeline::open_store(&context.settings).await?;
     let settings = context.settings.coordinator();
     let coordinator = pipeline::builder::<R, Replayed<R>, _>(&settings, store.sink::<R>())
+        // A letter has a place already: it can wait.
+        .overflow_strategy(OverflowStrategy::Block)
         .size_of(|r: &Replayed<R>| r.row.record.bytes())
         .dead_letters(Arc::new(letters.with_items::<Replayed<R>>()))
         .describe_letter(|replayed, letter| {
             pipeline::describe(&replayed.row, letter);
-            letter.replaces = Some(replayed.letter);
+            letter.replaces = replayed.is_alone.then_some(replayed.letter);
             letter.replays = replayed.replays.saturating_add(1);
         })
         .start()?;
     let mut counts = Counts::default();
-    let result = batches(&mut replayer, &coordinator, args.max_outage, &mut counts).await;
+    let result = batches(&mut replayer, &coordinator, args, &mut counts).await;
     let stopped: StopReport<_> = coordinator.stop(true, pipeline::STOP_TIMEOUT).await;
     store.close().await;
     counts.written = stopped.stats.written;
     counts.superseded = stopped.stats.superseded;
     counts.failed_again = stopped.stats.dead_lettered.total() + stopped.stats.dropped.total();
-    let settled = match result {
-        Ok(()) => Ok(()),
-        // What the stop could not write has a new letter now, unless that failed too.
-        Err(Interrupted { keys, error }) if stopped.stats.dropped.total() == 0 => {
-            replayer.settle(&keys)?;
-            Err(error)
+    let stop = match result {
+        Ok(()) => None,
+        Err(Unfinished::Stopped { keys, stop }) => {
+            // What the stop could not write has a new letter now, unless that failed too.
+            if stopped.stats.dropped.total() == 0 {
+                replayer.settle(&keys)?;
+            }
+            Some(stop)
         }
-        Err(Interrupted { error, .. }) => Err(error),
+        Err(Unfinished::Failed(error)) => return Err(error),
     };
     replayer.finish()?;
-    settled?;
-    Ok(counts)
+    Ok((counts, stop))
 }
 
-/// A batch that was not finished.
-struct Interrupted {
-    keys: Vec<LetterKey>,
-    error: anyhow::Error,
+/// Why not every letter was replayed.
+enum Unfinished {
+    /// A signal, or the store. The letters of `keys` were submitted.
+    Stopped { keys: Vec<LetterKey>, stop: Stop },
+    /// The letters could not be read or settled.
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Unfinished {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 async fn batches<R: MarketRecord>(
     replayer: &mut Replayer<R>,
     coordinator: &WriteCoordinator<Replayed<R>>,
-    max_outage: Duration,
+    args: &Args,
     counts: &mut Counts,
-) -> Result<(), Interrupted> {
-    let failed = |error: anyhow::Error| Interrupted {
-        keys: Vec::new(),
-        error,
-    };
-    loop {
-        let batch = replayer.next_batch(BATCH).map_err(|e| failed(e.into()))?;
+) -> Result<(), Unfinished> {
+    let mut remaining = args.limit.unwrap_or(usize::MAX);
+    while remaining > 0 {
+        let batch = replayer.next_batch(BATCH)?;
         if batch.is_empty() {
-            return Ok(());
+            break;
         }
-        let mut rows = VecDeque::new();
-        let mut keys = Vec::new();
-        for letter in &batch {
-            counts.letters += 1;
-            match rows_of(letter) {
-                Ok(found) => {
-                    rows.extend(found);
-                    keys.push(letter.key());
-                }
-                Err(why) => {
-                    counts.left += 1;
-                    note(format_args!("letter {} is not replayed: {why}", letter.id));
-                }
-            }
-        }
+        let is_ours = |letter: &&Letter<R>| letter.kind().is_none_or(|k| k == R::KIND.as_str());
+        let chosen: Vec<&Letter<R>> = batch.iter().filter(is_ours).take(remaining).collect();
+        remaining -= chosen.len();
+        let (mut rows, mut keys) = take_rows(&chosen, counts);
         let write = async {
             coordinator
                 .submit_many(&mut rows)
@@ -241,20 +288,44 @@ async fn batches<R: MarketRecord>(
             while coordinator.flush(Duration::from_secs(1)).await.outstanding > 0 {}
             anyhow::Ok(())
         };
-        let result = tokio::select! {
-            result = write => result,
-            stop = crate::commands::ingest::stop_reason(coordinator, max_outage) => {
-                Err(anyhow::anyhow!("{stop}; the rest of the letters is as it was"))
+        let stop = tokio::select! {
+            result = write => {
+                result?;
+                None
             }
+            stop = stop_reason(coordinator, args.max_outage) => Some(stop),
         };
-        // What was not even submitted keeps its letters as they are.
-        let unsent: Vec<Uuid> = rows.iter().map(|row| row.letter).collect();
-        keys.retain(|key| !unsent.contains(&key.id()));
-        if let Err(error) = result {
-            return Err(Interrupted { keys, error });
+        if let Some(stop) = stop {
+            // What was not even submitted keeps its letters as they are.
+            let unsent: Vec<Uuid> = rows.iter().map(|row| row.letter).collect();
+            keys.retain(|key| !unsent.contains(&key.id()));
+            return Err(Unfinished::Stopped { keys, stop });
         }
-        replayer.settle(&keys).map_err(|e| failed(e.into()))?;
+        replayer.settle(&keys)?;
     }
+    Ok(())
+}
+
+/// The records of letters, and what settles the letters; tells of those that stay as they are.
+fn take_rows<R: MarketRecord>(
+    letters: &[&Letter<R>],
+    counts: &mut Counts,
+) -> (VecDeque<Replayed<R>>, Vec<LetterKey>) {
+    let (mut rows, mut keys) = (VecDeque::new(), Vec::new());
+    for letter in letters {
+        counts.letters += 1;
+        match rows_of(letter) {
+            Ok(found) => {
+                rows.extend(found);
+                keys.push(letter.key());
+            }
+            Err(why) => {
+                counts.left += 1;
+                note(format_args!("letter {} is not replayed: {why}", letter.id));
+            }
+        }
+    }
+    (rows, keys)
 }
 
 /// The records of a letter; an error says why it stays.
@@ -268,7 +339,7 @@ fn rows_of<R: MarketRecord>(letter: &Letter<R>) -> Result<Vec<Replayed<R>>, Stri
             line: letter
                 .metadata
                 .get("line")
-                .and_then(serde_json::Value::as_u64)
+                .and_then(Value::as_u64)
                 .unwrap_or(0),
         });
     letter
@@ -285,6 +356,7 @@ fn rows_of<R: MarketRecord>(letter: &Letter<R>) -> Result<Vec<Replayed<R>>, Stri
                     origin: origin.clone(),
                 },
                 letter: letter.id,
+                is_alone: letter.items.len() == 1,
                 replays: letter.replays(),
             })
         })

@@ -26,7 +26,7 @@ use mds_formats::{Format, Mapping, Options, TimeFormat, Zone};
 
 pub(crate) use self::report::grouped;
 pub(crate) use self::run::serve_metrics;
-pub(crate) use self::watch::stop_reason;
+pub(crate) use self::watch::{Stop, stop_reason};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::pipeline;
