@@ -247,6 +247,8 @@ impl SqliteStore {
     }
 
     pub(crate) async fn close(&self) {
+        // The writer goes last: only it may put the log into the database and remove it.
+        self.readers.lock().clear();
         if let Some(commands) = &self.commands {
             let (reply, done) = oneshot::channel();
             if commands.send(Command::Close(reply)).await.is_ok() {
@@ -254,7 +256,6 @@ impl SqliteStore {
                 drop(done.await);
             }
         }
-        self.readers.lock().clear();
     }
 
     pub(crate) async fn set_max_bytes(&self, max_bytes: Option<u64>) -> Result<(), StoreError> {

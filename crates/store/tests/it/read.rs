@@ -256,3 +256,18 @@ async fn deletion_is_of_what_the_query_selects() {
     write_new(&store, vec![again]).await;
     assert_eq!(store.count::<Bar>(count("A")).await.unwrap(), 1_101);
 }
+
+#[tokio::test]
+async fn a_closed_store_is_one_file_that_holds_everything() {
+    let place = Place::new();
+    let store = place.open().await;
+    write_new(&store, (0..200).map(|i| bar(i, 1.0, 1)).collect()).await;
+    assert_eq!(store.count::<Bar>(Query::default()).await.unwrap(), 200);
+    store.close().await;
+    let folder = place.path.parent().unwrap();
+    let names: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(names, ["market.db"]);
+}
