@@ -20,11 +20,11 @@
 //! *began and* succeeded between its first failure alone and the start of this attempt; or the
 //! sink's own check said yes before an attempt that failed all the same; or every record here is
 //! such a row, the sink has no check, the coordinator is not stopping, and probes of the circuit
-//! breaker have failed with it as often as attempts are allowed. A failed probe starts the search for proof anew: what succeeded
-//! before the circuit opened says nothing about a store that is down. A check that says no settles
-//! it: the row waits. Until there is proof the row goes back to the end of the queue, so that
-//! others are tried. Without this rule a store that is down for a minute and answers with errors
-//! nobody can classify would empty the queue into the dead letters.
+//! breaker have failed with it as often as attempts are allowed. A failed probe starts the search
+//! for proof anew: what succeeded before the circuit opened says nothing about a store that is
+//! down. A check that says no settles it: the row waits. Until there is proof the row goes back to
+//! the end of the queue, so that others are tried. Without this rule a store that is down for a
+//! minute and answers with errors nobody can classify would empty the queue into the dead letters.
 //!
 //! **Cancellation.** The sink's future runs in a task of its own and is never dropped half-way; on
 //! a timeout, or when the worker is ended, it goes on alone and its answer changes nothing.
