@@ -62,7 +62,7 @@ fn sqlite_is_measured_against_the_loop_and_then_read() {
     assert_eq!(reports[0]["settings"]["rows"], 115);
     assert_eq!(reports[0]["settings"]["synchronous"], "full");
     assert_eq!(reports[0]["settings"]["journal_mode"], "wal");
-    assert_eq!(figures(&reports[1], "ms").len(), 5);
+    assert_eq!(figures(&reports[1], "ms").len(), 6);
 
     let mut args = vec!["reads", "--store", "sqlite:kept.db", "--reads", "3"];
     args.extend(size);

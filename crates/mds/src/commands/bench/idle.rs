@@ -42,8 +42,8 @@ impl Default for Args {
 pub(super) fn run(args: &Args, bench: Bench<'_>) -> anyhow::Result<()> {
     let mut report = Report::new(
         "idle",
-        "the processor time of a coordinator without work, after it had some; processor time is \
-         counted in steps of 10 ms",
+        "the processor time of a coordinator without work, after it had some, and before it gets \
+         some more, which it must write",
     );
     report.setting("seconds", args.seconds);
     report.setting("workers", args.workers);

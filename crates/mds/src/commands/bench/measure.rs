@@ -3,6 +3,7 @@
 //! Processor time and memory come from `/proc`, so they are known on Linux only; elsewhere the
 //! figures that need them are left out.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -15,7 +16,8 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(super) struct Took {
     /// Seconds on the wall.
     pub(super) seconds: f64,
-    /// Seconds of all processors, user and system; in steps of 10 ms.
+    /// Seconds of all processors, user and system; to the microsecond where no thread of this
+    /// process ended in the run, else in steps of 10 ms.
     pub(super) cpu_seconds: Option<f64>,
 }
 
@@ -24,6 +26,7 @@ pub(super) struct Took {
 pub(super) struct Stopwatch {
     started: Instant,
     cpu_seconds: Option<f64>,
+    threads: Option<Threads>,
     of_children: bool,
 }
 
@@ -41,6 +44,7 @@ impl Stopwatch {
     fn new(of_children: bool) -> Self {
         Self {
             cpu_seconds: cpu_seconds(of_children),
+            threads: threads().filter(|_| !of_children),
             of_children,
             started: Instant::now(),
         }
@@ -49,14 +53,47 @@ impl Stopwatch {
     /// Stops.
     pub(super) fn stop(&self) -> Took {
         let seconds = self.started.elapsed().as_secs_f64();
-        let cpu_seconds = cpu_seconds(self.of_children)
-            .zip(self.cpu_seconds)
-            .map(|(now, then)| now - then);
+        let in_ticks = || {
+            let now = cpu_seconds(self.of_children).zip(self.cpu_seconds);
+            now.map(|(now, then)| now - then)
+        };
+        let by_thread = self.threads.as_ref().zip(threads());
+        let by_thread = by_thread.and_then(|(then, now)| cpu_between(then, &now));
         Took {
             seconds,
-            cpu_seconds,
+            cpu_seconds: by_thread.or_else(in_ticks),
         }
     }
+}
+
+/// Nanoseconds that each living thread of this process has run, by its number.
+type Threads = HashMap<String, u64>;
+
+fn threads() -> Option<Threads> {
+    let mut threads = HashMap::new();
+    for thread in std::fs::read_dir("/proc/self/task").ok()? {
+        let thread = thread.ok()?;
+        // A thread that ends meanwhile is missing, which `cpu_between` sees.
+        if let Ok(schedstat) = std::fs::read_to_string(thread.path().join("schedstat")) {
+            let ran = schedstat.split_ascii_whitespace().next()?.parse().ok()?;
+            let number = thread.file_name().to_string_lossy().into_owned();
+            threads.insert(number, ran);
+        }
+    }
+    Some(threads)
+}
+
+/// Seconds that the threads of `now` ran since `then`; `None` if one of `then` has ended, since
+/// nobody knows what it ran until its end.
+fn cpu_between(then: &Threads, now: &Threads) -> Option<f64> {
+    if now.is_empty() || then.keys().any(|thread| !now.contains_key(thread)) {
+        return None;
+    }
+    let ran = now.iter().map(|(thread, nanos)| {
+        let before = then.get(thread).copied().unwrap_or_default();
+        nanos.saturating_sub(before)
+    });
+    Some(float(ran.sum()) / 1e9)
 }
 
 /// Processor seconds so far, of this process or of its children that ended.
@@ -138,6 +175,20 @@ mod tests {
         assert_eq!(cpu_in_stat(stat, false), Some(2.0));
         assert_eq!(cpu_in_stat(stat, true), Some(10.0));
         assert_eq!(cpu_in_stat("42 (mds) S 1", false), None);
+    }
+
+    #[test]
+    fn processor_time_is_summed_over_threads_unless_one_has_ended() {
+        let threads = |all: &[(&str, u64)]| -> Threads {
+            all.iter()
+                .map(|(number, ran)| ((*number).to_owned(), *ran))
+                .collect()
+        };
+        let then = threads(&[("1", 500_000_000), ("2", 1_000_000_000)]);
+        let now = threads(&[("1", 500_250_000), ("2", 1_000_000_000), ("3", 750_000)]);
+        assert_eq!(cpu_between(&then, &now), Some(0.001));
+        assert_eq!(cpu_between(&now, &then), None);
+        assert_eq!(cpu_between(&Threads::new(), &Threads::new()), None);
     }
 
     #[test]

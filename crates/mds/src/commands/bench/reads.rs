@@ -1,8 +1,9 @@
 //! Queries of a store that `mds bench sqlite --keep` has made, in a process that did not write it.
 
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use mds_core::{Bar, Timeframe};
 use mds_store::{Query, Store};
 
@@ -33,8 +34,9 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, bench: Bench<'_>) -> anyhow::Result<()> {
     let mut report = Report::new(
         "reads",
-        "queries of one random symbol, and the latest price of every symbol; the first round finds \
-         a cold page cache in the process, and what the system has of the file",
+        "queries of one random symbol, and the latest price of every symbol, within this process \
+         and as a command; the first round finds a cold page cache in the process, and what the \
+         system has of the file",
     );
     report.setting("symbols", args.size.symbols);
     report.setting("minutes", args.size.minutes);
@@ -47,6 +49,7 @@ pub(super) fn run(args: &Args, bench: Bench<'_>) -> anyhow::Result<()> {
         let mut random = fastrand::Rng::with_seed(args.seed);
         for _ in 0..bench.rounds {
             round(args, &store, &mut random, &mut report).await?;
+            latest_command(args, bench, &mut report)?;
         }
         store.close().await;
         Ok(())
@@ -95,6 +98,38 @@ async fn round(
         latest as u64 == u64::from(size.symbols),
         "{latest} latest prices instead of {}",
         size.symbols
+    );
+    Ok(())
+}
+
+/// `mds latest` for all symbols, from the start of its process to its end.
+fn latest_command(args: &Args, bench: Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("cannot find this program to start it anew")?;
+    let mut command = Command::new(program);
+    command
+        .args(["latest", "--output", "ndjson"])
+        // Not on the command line, where everybody on the machine could read a password in it.
+        .env("MDS_STORE", bench.context.settings.store().expose())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    let started = Instant::now();
+    let output = command.output().context("cannot start `mds latest`")?;
+    let took = started.elapsed();
+    ensure!(
+        output.status.success(),
+        "`mds latest` failed: {}",
+        output.status
+    );
+    let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+    ensure!(
+        lines as u64 == u64::from(args.size.symbols),
+        "`mds latest` printed {lines} prices instead of {}",
+        args.size.symbols
+    );
+    report.add(
+        "`mds latest`, whole process",
+        "ms",
+        took.as_secs_f64() * 1e3,
     );
     Ok(())
 }

@@ -25,6 +25,7 @@ pub(super) struct Report {
     what: &'static str,
     settings: Map<String, Value>,
     figures: Vec<Figure>,
+    fastest: Vec<String>,
     load_before: Option<f64>,
 }
 
@@ -36,6 +37,7 @@ impl Report {
             what,
             settings: Map::new(),
             figures: Vec::new(),
+            fastest: Vec::new(),
             load_before: load_average(),
         }
     }
@@ -69,15 +71,15 @@ impl Report {
         }
     }
 
-    /// The figure of a unit with the greatest median among those whose name `wanted` says.
-    pub(super) fn best(&self, unit: &str, wanted: impl Fn(&str) -> bool) -> Option<String> {
+    /// Points out the run with the highest median rate among those whose name begins with
+    /// `prefix`.
+    pub(super) fn add_fastest(&mut self, prefix: &str) {
         let candidates = self
             .figures
             .iter()
-            .filter(|f| f.unit == unit && wanted(&f.name));
-        candidates
-            .max_by(|a, b| median(&a.rounds).total_cmp(&median(&b.rounds)))
-            .map(|f| f.name.clone())
+            .filter(|f| f.unit == "rows/s" && f.name.starts_with(prefix));
+        let fastest = candidates.max_by(|a, b| median(&a.rounds).total_cmp(&median(&b.rounds)));
+        self.fastest.extend(fastest.map(|f| f.name.clone()));
     }
 
     /// Prints it.
@@ -113,6 +115,7 @@ impl Report {
             "load_after": load_average(),
             "settings": self.settings,
             "figures": figures.collect::<Vec<_>>(),
+            "fastest": self.fastest,
         })
     }
 
@@ -121,8 +124,8 @@ impl Report {
             .settings
             .iter()
             .map(|(name, value)| match value {
-                Value::String(text) => format!("{name} {text}"),
-                other => format!("{name} {other}"),
+                Value::String(text) => format!("{name}={text}"),
+                other => format!("{name}={other}"),
             })
             .collect();
         let load = |load: Option<f64>| load.map_or_else(|| "?".to_owned(), |l| format!("{l:.1}"));
@@ -131,7 +134,7 @@ impl Report {
             "{}: {}\n{}\n{} cores, load {} before and {} after\n",
             self.bench,
             self.what,
-            settings.join(", "),
+            settings.join(" "),
             cores(),
             load(self.load_before),
             load(load_average()),
@@ -149,6 +152,9 @@ impl Report {
             ]);
         }
         out.table(&rows)?;
+        for name in &self.fastest {
+            writeln!(out, "fastest: {name}").context("cannot write to standard output")?;
+        }
         writeln!(out).context("cannot write to standard output")
     }
 }
@@ -194,7 +200,9 @@ mod tests {
             report.add_run("a", rate, took);
         }
         report.add("b", "rows/s", 250.0);
-        assert_eq!(report.best("rows/s", |_| true).as_deref(), Some("b"));
+        report.add_fastest("");
+        report.add_fastest("a");
+        assert_eq!(report.json()["fastest"], json!(["b", "a"]));
         let figures = &report.json()["figures"];
         assert_eq!(
             (&figures[0]["median"], &figures[0]["max"]),
