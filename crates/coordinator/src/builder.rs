@@ -289,6 +289,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
             workers_alive: AtomicUsize::new(0),
             worker_restarts: AtomicU64::new(0),
             last_error: Mutex::default(),
+            failing_since: Mutex::default(),
             fatal: AtomicBool::new(false),
             published: Mutex::default(),
         });

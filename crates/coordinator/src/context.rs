@@ -3,14 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mds_core::{BackpressureLevel, ErrorKind, SinkError};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use crate::breaker::{CircuitBreaker, CircuitState};
 use crate::letters::{Job, Letters};
+use crate::log::log;
 use crate::metrics::{CoordinatorMetrics, Families, ReasonLabels, Source};
 use crate::overflow::Refusal;
 use crate::queue::{BoundedQueue, RowMeta, Stats};
@@ -58,6 +60,8 @@ pub(crate) struct Context<T> {
     pub(crate) worker_restarts: AtomicU64,
     /// The latest write error, for health.
     pub(crate) last_error: Mutex<Option<String>>,
+    /// Since when attempts have failed with none in between that the store answered.
+    pub(crate) failing_since: Mutex<Option<Instant>>,
     /// The latest error was fatal, and no write has succeeded since.
     pub(crate) fatal: AtomicBool,
     /// What the last scrape has copied into the counters.
@@ -103,6 +107,26 @@ impl<T> Context<T> {
     pub(crate) fn note_success(&self, attempt: u64) {
         self.last_success.fetch_max(attempt, Ordering::Relaxed);
         self.fatal.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes whether the store answered an attempt, be it with a refusal.
+    pub(crate) fn note_answer(&self, answered: bool) {
+        let mut since = self.lock_failing_since();
+        if answered {
+            *since = None;
+        } else {
+            since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    pub(crate) fn failing_for(&self) -> Option<Duration> {
+        self.lock_failing_since().map(|since| since.elapsed())
+    }
+
+    fn lock_failing_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failing_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -163,7 +187,8 @@ impl<T> Context<T> {
         }
         drop(last);
         if is_new {
-            tracing::warn!(coord_id = %self.options.coord_id, error = %text, "write attempt failed");
+            let coord_id = &self.options.coord_id;
+            log(|| tracing::warn!(%coord_id, error = %text, "write attempt failed"));
         }
     }
 

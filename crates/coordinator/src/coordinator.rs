@@ -19,6 +19,7 @@ use crate::dead_letter::Reason;
 use crate::feedback::CallbackGuard;
 use crate::health::{CoordinatorHealth, Degraded, FlushReport, StopReport};
 use crate::letters::{Cause, Job};
+use crate::log::log;
 use crate::metrics::Source;
 use crate::overflow::{OverflowStrategy, Refusal, SubmitError};
 use crate::queue::{Fate, Revoked, Stats, Taken};
@@ -251,13 +252,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     /// Why it is not at its best; empty if it is.
     pub fn degraded(&self) -> Vec<Degraded> {
         let context = &self.context;
-        let error = || {
-            context
-                .last_error
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
-        };
+        let error = || self.last_error();
         let mut reasons = Vec::new();
         if context.circuit() != CircuitState::Closed {
             reasons.push(Degraded::CircuitOpen { error: error() });
@@ -274,6 +269,22 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
             reasons.push(Degraded::WorkersMissing { alive, wanted });
         }
         reasons
+    }
+
+    /// What the latest failed attempt said, whatever came after it.
+    pub fn last_error(&self) -> Option<String> {
+        self.context
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// How long attempts have failed with none in between that the store answered; `None` while it
+    /// answers. Unlike the circuit's state it does not depend on how many failures open the
+    /// circuit, and a check that says yes while writes fail does not end it.
+    pub fn failing_for(&self) -> Option<Duration> {
+        self.context.failing_for()
     }
 
     /// One cut through the books.
@@ -382,10 +393,12 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         }
         let coord_id = &self.context.options.coord_id;
         if written {
-            tracing::warn!(%coord_id, rows, "records not written before the deadline are in the dead letters");
+            let what = "records not written before the deadline are in the dead letters";
+            log(|| tracing::warn!(%coord_id, rows, "{what}"));
             return (Vec::new(), Vec::new());
         }
-        tracing::error!(%coord_id, rows, "records not written before the deadline are dropped and handed back");
+        let what = "records not written before the deadline are dropped and handed back";
+        log(|| tracing::error!(%coord_id, rows, "{what}"));
         hand_back(jobs)
     }
 

@@ -14,6 +14,8 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::AbortHandle;
 
+use crate::log::log;
+
 /// Events that a subscriber may fall behind before it loses the oldest.
 const SUBSCRIBER_QUEUE: usize = 256;
 
@@ -62,7 +64,8 @@ impl FeedbackBus {
             while let Some(event) = subscriber.recv().await {
                 if catch_unwind(AssertUnwindSafe(|| callback(&event))).is_err() {
                     panics.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(coordinator_id = %event.coordinator_id, "feedback callback panicked");
+                    let coordinator_id = &event.coordinator_id;
+                    log(|| tracing::error!(%coordinator_id, "feedback callback panicked"));
                 }
             }
         });

@@ -23,6 +23,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::dead_letter::{DeadLetterQueue, DlqError, LetterDraft, LetterItem, Reason};
+use crate::log::log;
 use crate::queue::{BoundedQueue, Fate, Rows};
 
 /// Groups of records that may wait for their letters before workers wait too.
@@ -196,13 +197,15 @@ impl<T: Send + Sync + 'static> Letters<T> {
             }
         }
         if let Some((_, cause)) = job.causes.first() {
-            tracing::error!(
-                coord_id = %self.coord_id,
-                reason = cause.reason.as_str(),
-                rows = job.causes.len(),
-                error = %cause.error,
-                "records dropped: there is no dead letter queue, or it can never take them"
-            );
+            log(|| {
+                tracing::error!(
+                    coord_id = %self.coord_id,
+                    reason = cause.reason.as_str(),
+                    rows = job.causes.len(),
+                    error = %cause.error,
+                    "records dropped: there is no dead letter queue, or it can never take them"
+                );
+            });
         }
     }
 
@@ -225,7 +228,7 @@ impl<T: Send + Sync + 'static> Letters<T> {
         };
         if catch_unwind(AssertUnwindSafe(|| callback(item, reason))).is_err() {
             self.callback_panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(coord_id = %self.coord_id, "drop callback panicked");
+            log(|| tracing::error!(coord_id = %self.coord_id, "drop callback panicked"));
         }
     }
 
@@ -264,7 +267,7 @@ impl<T: Send + Sync + 'static> Letters<T> {
             && catch_unwind(AssertUnwindSafe(|| describe(item, &mut draft))).is_err()
         {
             self.callback_panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(coord_id = %self.coord_id, "describing a letter panicked");
+            log(|| tracing::error!(coord_id = %self.coord_id, "describing a letter panicked"));
         }
         draft
     }
@@ -335,7 +338,11 @@ impl<T: Send + Sync + 'static> Letters<T> {
                 }
             }
             if !self.failing.swap(true, Ordering::Relaxed) {
-                tracing::error!(coord_id = %self.coord_id, %error, "dead letters cannot be written; their records wait");
+                let (coord_id, what) = (
+                    &self.coord_id,
+                    "dead letters cannot be written; their records wait",
+                );
+                log(|| tracing::error!(%coord_id, %error, "{what}"));
             }
             tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(BACKOFF.1);

@@ -63,6 +63,7 @@ pub mod dead_letter;
 mod feedback;
 mod health;
 mod letters;
+mod log;
 mod metrics;
 mod overflow;
 mod queue;

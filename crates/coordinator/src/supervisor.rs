@@ -15,6 +15,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::breaker::CircuitState;
 use crate::context::{Context, Phase};
+use crate::log::log;
 use crate::scaler::{Sample, TICK, WorkerScaler};
 use crate::worker::Worker;
 
@@ -133,12 +134,14 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Crew<T, S> {
         };
         if error.is_panic() {
             self.context.worker_restarts.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(
-                coord_id = %self.context.options.coord_id,
-                worker_id = number,
-                %error,
-                "worker panicked; its records are back in the queue and it is replaced"
-            );
+            log(|| {
+                tracing::error!(
+                    coord_id = %self.context.options.coord_id,
+                    worker_id = number,
+                    %error,
+                    "worker panicked; its records are back in the queue and it is replaced"
+                );
+            });
             tokio::time::sleep(RESTART_DELAY).await;
         }
         self.fill();

@@ -249,6 +249,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
             .sink()
             .attempt(started.elapsed(), report.error.is_none());
         let is_probe = permit.as_ref().is_some_and(Permit::is_probe);
+        self.core.note_answer(is_answer(report.error.as_ref()));
         tell_breaker(permit, report.error.as_ref());
         let (unit, rejected) = self.settle(lease, &unit, &report, number, wrote);
         self.core.queue.add_conflicts(report.conflicts);
@@ -541,11 +542,16 @@ fn give_back_all<T>(lease: &Lease<T>, units: Vec<Unit>, last: impl IntoIterator<
     }
 }
 
+/// Whether the store answered, be it with a refusal.
+fn is_answer(error: Option<&SinkError>) -> bool {
+    error.is_none_or(|error| error.kind() == ErrorKind::Rejected)
+}
+
 fn tell_breaker(permit: Option<Permit>, error: Option<&SinkError>) {
     let Some(permit) = permit else { return };
     match error.map(SinkError::kind) {
-        None | Some(ErrorKind::Rejected) => permit.success(),
+        _ if is_answer(error) => permit.success(),
         Some(ErrorKind::Fatal) => permit.fatal(),
-        Some(_) => permit.failure(),
+        _ => permit.failure(),
     }
 }

@@ -64,5 +64,7 @@ fn install_logging(cli: &Cli) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
+        // A standard error that nobody reads any more is no reason to fail, or to panic.
+        .log_internal_errors(false)
         .init();
 }

@@ -21,6 +21,7 @@ use super::draft::Rendered;
 use super::error::DlqError;
 use super::files::Files;
 use super::{DlqOptions, settle};
+use crate::log::log;
 
 /// What an append did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +147,8 @@ fn write_durably(
     {
         // The letters are written again later: what is left of this try is at worst a duplicate
         // or a damaged line.
-        tracing::warn!(path = %files.active.display(), %error, "cannot take back a failed append");
+        let path = files.active.display();
+        log(|| tracing::warn!(%path, %error, "cannot take back a failed append"));
     }
     result
 }

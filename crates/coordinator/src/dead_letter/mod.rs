@@ -66,6 +66,8 @@ pub use settle::Reclaimed;
 use draft::{Rendered, json_line};
 use files::Files;
 
+use crate::log::log;
+
 /// How many letters are settled with one sync while purging.
 const PURGE_BATCH: usize = 10_000;
 
@@ -351,7 +353,8 @@ impl<T: DeserializeOwned + Send + 'static> DeadLetterQueue<T> {
             }
             if damaged > 0 {
                 let path = queue.path().display();
-                tracing::warn!(%path, damaged, "lines that are no dead letters were passed over");
+                let what = "lines that are no dead letters were passed over";
+                log(|| tracing::warn!(%path, damaged, "{what}"));
             }
             Ok(records)
         })

@@ -9,6 +9,8 @@ use std::collections::HashSet;
 
 use prometheus_client::registry::Registry;
 
+use crate::log::log;
+
 /// A text format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
@@ -51,7 +53,7 @@ impl Exposition {
         let mut text = String::new();
         // Writing to a String cannot fail; a metric that fails to encode is left out.
         if prometheus_client::encoding::text::encode(&mut text, registry).is_err() {
-            tracing::error!("metrics could not be encoded completely");
+            log(|| tracing::error!("metrics could not be encoded completely"));
         }
         match self {
             Self::OpenMetrics => text,

@@ -319,3 +319,26 @@ async fn half_open_never_has_more_than_one_probe_in_flight() {
     settled(&coordinator, secs(600)).await;
     assert_eq!(peek.rows(), 1_000);
 }
+
+#[tokio::test(start_paused = true)]
+async fn failing_is_told_from_its_first_failure_even_while_the_check_says_yes() {
+    let up = Instant::now() + secs(30);
+    let (sink, peek) = FakeSink::new(move |_| {
+        if Instant::now() < up {
+            Act::Fail(ErrorKind::Environment, "no space left on device")
+        } else {
+            Act::Write
+        }
+    });
+    // As on a full disk: a probe fits, a batch does not, and the circuit opens and closes.
+    let sink = sink.check(|| true).poison(Poison::Named, |row| row == 5);
+    let coordinator = builder(sink).start().unwrap();
+    assert_eq!(coordinator.failing_for(), None);
+    submit_all(&coordinator, 0..10).await;
+    tokio::time::sleep(secs(20)).await;
+    let failing = coordinator.failing_for().unwrap();
+    assert!((secs(19)..=secs(20)).contains(&failing), "{failing:?}");
+    settled(&coordinator, secs(100)).await;
+    // The refusal of row 5 was an answer too.
+    assert_eq!((coordinator.failing_for(), peek.rows()), (None, 9));
+}

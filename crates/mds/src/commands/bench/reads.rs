@@ -120,7 +120,7 @@ fn latest_command(args: &Args, bench: Bench<'_>, report: &mut Report) -> anyhow:
         "`mds latest` failed: {}",
         output.status
     );
-    let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+    let lines = std::io::BufRead::lines(output.stdout.as_slice()).count();
     ensure!(
         lines as u64 == u64::from(args.size.symbols),
         "`mds latest` printed {lines} prices instead of {}",

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use mds_coordinator::{CircuitState, Degraded, WriteCoordinator};
+use mds_coordinator::{Degraded, WriteCoordinator};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Exit;
@@ -128,7 +128,7 @@ async fn signals() -> Stop {
 /// How often the state of the write path is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Waits for a signal, or until the store is away for longer than `limit`, or fails for good.
+/// Waits for a signal, or until the store or the dead letters are away for longer than `limit`.
 pub(crate) async fn stop_reason<T: Send + Sync + 'static>(
     coordinator: &WriteCoordinator<T>,
     limit: Duration,
@@ -139,37 +139,38 @@ pub(crate) async fn stop_reason<T: Send + Sync + 'static>(
     }
 }
 
-/// Waits until the store is away for longer than `limit` (zero: for ever), or fails for good.
+/// Waits until the store, or the place of the dead letters, is away for longer than `limit` (zero:
+/// for ever), or the store fails for good.
 async fn outage<T: Send + Sync + 'static>(
     coordinator: &WriteCoordinator<T>,
     limit: Duration,
 ) -> Stop {
-    let mut since = None;
+    let mut letters_since = None;
     loop {
         tokio::time::sleep(LOOK).await;
         let degraded = coordinator.degraded();
-        let mut open = None;
-        for reason in degraded {
-            match reason {
-                Degraded::Fatal { error } => {
-                    return Stop::Fatal {
-                        error: error.unwrap_or_default(),
-                    };
-                }
-                Degraded::CircuitOpen { error } => open = error.or(Some(String::new())),
-                _ => {}
-            }
+        let fatal = |reason: &Degraded| match reason {
+            Degraded::Fatal { error } => Some(error.clone().unwrap_or_default()),
+            _ => None,
+        };
+        if let Some(error) = degraded.iter().find_map(fatal) {
+            return Stop::Fatal { error };
         }
-        if coordinator.health().circuit_state == CircuitState::Closed {
-            since = None;
-            continue;
+        if degraded.contains(&Degraded::DeadLettersFailing) {
+            letters_since.get_or_insert_with(tokio::time::Instant::now);
+        } else {
+            letters_since = None;
         }
-        let began = *since.get_or_insert_with(tokio::time::Instant::now);
-        if limit > Duration::ZERO && began.elapsed() > limit {
-            return Stop::Outage {
-                limit,
-                error: open.unwrap_or_default(),
-            };
+        let is_over = |since: Option<Duration>| {
+            limit > Duration::ZERO && since.is_some_and(|since| since > limit)
+        };
+        if is_over(coordinator.failing_for()) {
+            let error = coordinator.last_error().unwrap_or_default();
+            return Stop::Outage { limit, error };
+        }
+        if is_over(letters_since.map(|since| since.elapsed())) {
+            let error = format!("for longer than --max-outage ({limit:?})");
+            return Stop::Letters { error };
         }
     }
 }
