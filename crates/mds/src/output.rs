@@ -81,6 +81,15 @@ impl fmt::Display for StdoutClosed {
 
 impl Error for StdoutClosed {}
 
+/// The result of printing, where the work itself is done: that nobody reads any more of it is no
+/// error, and changes nothing about how the run ended.
+pub(crate) fn unless_closed(printed: anyhow::Result<()>) -> anyhow::Result<()> {
+    match printed {
+        Err(error) if error.chain().any(StdoutClosed::is) => Ok(()),
+        other => other,
+    }
+}
+
 /// Says something about the run on standard error.
 pub(crate) fn note(text: impl fmt::Display) {
     // Nobody reads it when standard error is gone, and there is nowhere else to say so.

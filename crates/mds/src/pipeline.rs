@@ -9,23 +9,55 @@ use mds_coordinator::dead_letter::{DlqOptions, LetterDraft};
 use mds_coordinator::{
     CircuitBreaker, CoordinatorBuilder, DeadLetterQueue, RetryPolicy, WriteCoordinator,
 };
-use mds_core::settings::{CoordinatorRuntimeSettings, Settings};
+use mds_core::settings::CoordinatorRuntimeSettings;
 use mds_core::{Sink, Sourced};
 use mds_formats::Readable;
-use mds_store::{OpenOptions, Store, StoreUrl, StoredRecord};
+use mds_store::{OpenOptions, Store, StoredRecord};
+
+use crate::context::Context;
 
 /// A record of any kind that can be read from a file and written to a store.
 pub(crate) trait MarketRecord: Readable + StoredRecord {}
 
 impl<R: Readable + StoredRecord> MarketRecord for R {}
 
-/// Opens and migrates the store of the settings.
-pub(crate) async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
-    let url = settings.store();
-    let parsed: StoreUrl = url.expose().parse()?;
-    Store::open(&parsed, OpenOptions::default())
+/// The longest that one write waits for the lock of another process before the write path hears of
+/// it.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Opens and migrates the store of the settings. An outage of `max_outage` (zero: none is) must be
+/// noticed as one, so one wait for a lock is far shorter.
+pub(crate) async fn open_store(context: &Context, max_outage: Duration) -> anyhow::Result<Store> {
+    let url = context.store_url()?;
+    if let Some(folder) = url.path().and_then(Path::parent)
+        && !folder.as_os_str().is_empty()
+        && !folder.exists()
+    {
+        anyhow::bail!(
+            "cannot open the store {url}: there is no folder {}; create it, or choose another path",
+            folder.display()
+        );
+    }
+    let busy_timeout = if max_outage > Duration::ZERO {
+        (max_outage / 4).min(LOCK_TIMEOUT)
+    } else {
+        LOCK_TIMEOUT
+    };
+    let options = OpenOptions {
+        busy_timeout,
+        ..OpenOptions::default()
+    };
+    Ok(Store::open(&url, options).await?)
+}
+
+/// Closes the store, unless a write in it never ends.
+pub(crate) async fn close_store(store: &Store) {
+    if tokio::time::timeout(STOP_TIMEOUT, store.close())
         .await
-        .with_context(|| format!("cannot open the store {url}"))
+        .is_err()
+    {
+        tracing::warn!("the store is still at work; it is left to itself");
+    }
 }
 
 /// Opens the dead letters, and proves that letters can be written.

@@ -70,6 +70,66 @@ impl Outcome {
         assert_eq!(self.code, code, "{self:#?}");
         self
     }
+
+    /// Expects a text on standard error.
+    #[track_caller]
+    pub(crate) fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "{text:?} is not in {self:#?}");
+        self
+    }
+
+    /// Expects the lines of standard error that begin with `error: ` to be exactly these.
+    #[track_caller]
+    pub(crate) fn errors(self, errors: &[&str]) -> Self {
+        let told: Vec<&str> = self
+            .stderr
+            .lines()
+            .filter_map(|line| line.strip_prefix("error: "))
+            .collect();
+        assert_eq!(told, errors, "{self:#?}");
+        self
+    }
+
+    /// The books of `mds ingest --json`: the last line of standard output, with exactly the keys
+    /// that are promised, in their order, and balanced. Answers with the counts that are not zero.
+    #[track_caller]
+    pub(crate) fn books(&self) -> String {
+        const KEYS: [&str; 10] = [
+            "read",
+            "written",
+            "superseded",
+            "dead_lettered",
+            "dropped",
+            "refused",
+            "recovered",
+            "skipped",
+            "seconds",
+            "rows_per_second",
+        ];
+        let line = self.stdout.lines().next_back().unwrap_or_default();
+        let books: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line)
+            .unwrap_or_else(|error| panic!("the last line is no JSON object: {error}: {self:#?}"));
+        // The position of each key in the text is its place in the order.
+        let places = KEYS.map(|key| line.find(&format!("\"{key}\":")));
+        assert!(
+            places.iter().all(Option::is_some) && places.is_sorted(),
+            "{line}"
+        );
+        assert_eq!(books.len(), KEYS.len(), "{line}");
+        let count = |key: &str| books[key].as_u64().unwrap();
+        assert_eq!(
+            count("read"),
+            KEYS[1..6].iter().map(|key| count(key)).sum::<u64>(),
+            "the books do not balance: {line}"
+        );
+        assert!(books["seconds"].is_number() && books["rows_per_second"].is_number());
+        let told: Vec<String> = KEYS[..8]
+            .iter()
+            .filter(|key| count(key) > 0)
+            .map(|key| format!("{key} {}", count(key)))
+            .collect();
+        told.join(", ")
+    }
 }
 
 /// Compares `text` with `tests/golden/NAME`; `UPDATE_GOLDEN=1` writes the file instead.
@@ -89,4 +149,10 @@ pub(crate) fn golden(name: &str, text: &str) {
         "{} differs; UPDATE_GOLDEN=1 writes it anew.\n--- expected\n{expected}\n--- found\n{text}",
         path.display(),
     );
+}
+
+/// Says that a test, or the rest of it, cannot run here.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+pub(crate) fn skip(why: &str) {
+    eprintln!("skipped: {why}");
 }

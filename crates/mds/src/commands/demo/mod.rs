@@ -6,6 +6,7 @@
 
 mod data;
 mod faults;
+mod live;
 mod report;
 
 use std::collections::VecDeque;
@@ -22,8 +23,9 @@ use mds_store::{OpenOptions, Query, Store, StoreUrl};
 
 use self::data::Feed;
 use self::faults::{Faults, FaultySink};
+use self::live::Live;
 use self::report::KindReport;
-use crate::commands::ingest;
+use crate::commands::ingest::{self, Progress};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::note;
@@ -45,7 +47,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// How long records are sent, in seconds
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..=3_600))]
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(2..=60))]
     seconds: u64,
     /// Where metrics are served meanwhile
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
@@ -98,52 +100,52 @@ async fn demo(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         }
     };
     let length = Duration::from_secs(args.seconds);
-    let faults = Faults::new(length);
-    let show = tokio::spawn(report::announce(length));
     let mut random = fastrand::Rng::with_seed(args.seed);
     let seconds = i64::try_from(args.seconds).unwrap_or(i64::MAX);
-    let path = Path::new(".dlq");
-    let (bars, options, fundamentals, news) = tokio::join!(
-        kind(
-            data::bars(&mut random.fork(), 390 * seconds),
-            &store,
-            &faults,
-            length,
-            path,
-            context
-        ),
-        kind(
-            data::options(&mut random.fork(), 4 * seconds),
-            &store,
-            &faults,
-            length,
-            path,
-            context
-        ),
-        kind(
-            data::fundamentals(&mut random.fork()),
-            &store,
-            &faults,
-            length,
-            path,
-            context
-        ),
-        kind(
-            data::news(&mut random.fork(), 500 * seconds),
-            &store,
-            &faults,
-            length,
-            path,
-            context
-        ),
-    );
-    show.abort();
+    let bars = data::bars(&mut random.fork(), 390 * seconds);
+    let options = data::options(&mut random.fork(), 4 * seconds);
+    let fundamentals = data::fundamentals(&mut random.fork());
+    let news = data::news(&mut random.fork(), 500 * seconds);
+    let rows = bars.records.len()
+        + options.records.len()
+        + fundamentals.records.len()
+        + news.records.len();
+    let stage = Stage {
+        store: &store,
+        faults: Faults::new(length),
+        length,
+        folder: Path::new(".dlq"),
+        context,
+        live: Live::default(),
+    };
+    let progress = Progress::new(u64::try_from(rows).ok(), context.quiet);
+    let kinds = async {
+        tokio::join!(
+            stage.kind(bars),
+            stage.kind(options),
+            stage.kind(fundamentals),
+            stage.kind(news),
+        )
+    };
+    let show = async {
+        let message = || stage.live.message(&progress);
+        tokio::join!(
+            report::announce(length, context, &progress),
+            progress.follow(message)
+        )
+    };
+    let ended = tokio::select! {
+        kinds = kinds => Some(kinds),
+        _ = show => None,
+    };
+    progress.finish();
+    let (bars, options, fundamentals, news) = ended.context("the demo ended early")?;
     store.close().await;
     if let Some(metrics) = metrics {
         metrics.abort();
     }
     let reports = [bars?, options?, fundamentals?, news?];
-    report::tell(&reports, &faults, &args.database)
+    report::tell(&reports, &stage.faults, &args.database)
 }
 
 /// Removes the database of an earlier demo; refuses anything else.
@@ -192,53 +194,60 @@ fn remove_letters(folder: &Path, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends the records of one kind, evenly over `length`, and checks what became of them.
-async fn kind<R>(
-    feed: Feed<R>,
-    store: &Store,
-    faults: &Arc<Faults>,
+/// What the kinds share.
+struct Stage<'a> {
+    store: &'a Store,
+    faults: Arc<Faults>,
     length: Duration,
-    folder: &Path,
-    context: &Context,
-) -> anyhow::Result<KindReport>
-where
-    R: MarketRecord,
-{
-    let name = format!("demo-{}", R::KIND);
-    remove_letters(folder, &name)?;
-    let dlq = folder.join(format!("{name}.ndjson"));
-    let letters = pipeline::open_letters::<R>(&dlq)?;
-    let sink = FaultySink {
-        sink: store.sink::<R>(),
-        faults: Arc::clone(faults),
-    };
-    let coordinator = pipeline::coordinator::<R, _>(&context.settings.coordinator(), sink)
-        .write_timeout(WRITE_TIMEOUT)
-        .dead_letters(letters)
-        .start()?;
-    let sent = feed.records.len() as u64;
-    send(&coordinator, feed.records, length).await?;
-    while coordinator.flush(Duration::from_secs(1)).await.outstanding > 0 {}
-    let stopped: StopReport<_> = coordinator.stop(true, pipeline::STOP_TIMEOUT).await;
-    let mut stored = 0;
-    let mut wrong = 0;
-    let mut chunks = store.query::<R>(Query::default());
-    while let Some(chunk) = chunks.next().await {
-        for record in chunk? {
-            stored += 1;
-            wrong += u64::from(feed.expected.get(&data::key(&record)) != Some(&record));
+    /// Where the letters go.
+    folder: &'a Path,
+    context: &'a Context,
+    live: Live,
+}
+
+impl Stage<'_> {
+    /// Sends the records of one kind, evenly over the length of the demo, and checks what became of
+    /// them.
+    async fn kind<R: MarketRecord>(&self, feed: Feed<R>) -> anyhow::Result<KindReport> {
+        let name = format!("demo-{}", R::KIND);
+        remove_letters(self.folder, &name)?;
+        let dlq = self.folder.join(format!("{name}.ndjson"));
+        let letters = pipeline::open_letters::<R>(&dlq)?;
+        let sink = FaultySink {
+            sink: self.store.sink::<R>(),
+            faults: Arc::clone(&self.faults),
+        };
+        let coordinator = pipeline::coordinator::<R, _>(&self.context.settings.coordinator(), sink)
+            .write_timeout(WRITE_TIMEOUT)
+            .dead_letters(letters)
+            .start()?;
+        let coordinator = Arc::new(coordinator);
+        self.live.watch(&coordinator);
+        let sent = feed.records.len() as u64;
+        send(&coordinator, feed.records, self.length).await?;
+        let second = Duration::from_secs(1);
+        while coordinator.flush(second).await.outstanding > 0 {}
+        let stopped: StopReport<_> = coordinator.stop(true, pipeline::STOP_TIMEOUT).await;
+        let mut stored = 0;
+        let mut wrong = 0;
+        let mut chunks = self.store.query::<R>(Query::default());
+        while let Some(chunk) = chunks.next().await {
+            for record in chunk? {
+                stored += 1;
+                wrong += u64::from(feed.expected.get(&data::key(&record)) != Some(&record));
+            }
         }
+        Ok(KindReport {
+            kind: R::KIND,
+            sent,
+            stats: stopped.stats,
+            poison: feed.poison,
+            expected: feed.expected.len() as u64,
+            stored,
+            wrong,
+            dlq,
+        })
     }
-    Ok(KindReport {
-        kind: R::KIND,
-        sent,
-        stats: stopped.stats,
-        poison: feed.poison,
-        expected: feed.expected.len() as u64,
-        stored,
-        wrong,
-        dlq,
-    })
 }
 
 async fn send<R>(

@@ -9,9 +9,10 @@ use mds_coordinator::Stats;
 use mds_core::Kind;
 
 use super::faults::Faults;
-use crate::commands::ingest::grouped;
+use crate::commands::ingest::{Progress, grouped};
+use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Out, note, table};
+use crate::output::{Out, table, unless_closed};
 
 /// What became of the records of one kind.
 pub(super) struct KindReport {
@@ -43,7 +44,7 @@ impl KindReport {
 }
 
 /// Says what happens, as it happens.
-pub(super) async fn announce(length: Duration) {
+pub(super) async fn announce(length: Duration, context: &Context, progress: &Progress) {
     let began = tokio::time::Instant::now();
     for (percent, what) in [
         (
@@ -59,7 +60,9 @@ pub(super) async fn announce(length: Duration) {
     ] {
         let at = length * percent / 100;
         tokio::time::sleep_until(began + at).await;
-        note(format_args!("{:>5.1} s  {what}", at.as_secs_f64()));
+        if !context.quiet {
+            progress.println(&format!("{:>5.1} s  {what}", at.as_secs_f64()));
+        }
     }
 }
 
@@ -69,6 +72,21 @@ pub(super) fn tell(
     faults: &Faults,
     database: &Path,
 ) -> anyhow::Result<Exit> {
+    let balanced = reports.iter().all(KindReport::is_balanced);
+    unless_closed(print(reports, faults, database, balanced))?;
+    Ok(if balanced {
+        Exit::Success
+    } else {
+        Exit::Failure
+    })
+}
+
+fn print(
+    reports: &[KindReport],
+    faults: &Faults,
+    database: &Path,
+    balanced: bool,
+) -> anyhow::Result<()> {
     let mut out = Out::stdout();
     let failed = "cannot print the report";
     writeln!(out, "\nFaults injected:").context(failed)?;
@@ -107,7 +125,6 @@ pub(super) fn tell(
         ]);
     }
     out.table(&books)?;
-    let balanced = reports.iter().all(KindReport::is_balanced);
     let all = if balanced {
         "submitted = written + superseded + dead-lettered + dropped, and each row in the store was\n\
          compared with the one that must be there: all equal."
@@ -129,10 +146,5 @@ pub(super) fn tell(
         db = database.display()
     )
     .context(failed)?;
-    out.finish()?;
-    Ok(if balanced {
-        Exit::Success
-    } else {
-        Exit::Failure
-    })
+    out.finish()
 }

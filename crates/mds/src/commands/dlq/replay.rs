@@ -2,9 +2,9 @@
 //!
 //! Letters go in batches: a batch is submitted, every record of it gets its fate, and only then
 //! are its letters settled. A record that fails again has by then a new letter, which replaces the
-//! old one and counts one replay more. So a run that is killed at any point leaves each letter
-//! either settled, after its record is in the store or in a newer letter, or as it was; and since a
-//! record that is in the store already writes nothing, replaying twice is harmless.
+//! old one and counts one replay more. So a run that is killed or stopped at any point leaves each
+//! letter either settled, after its record is in the store or in a newer letter, or as it was; and
+//! since a record that is in the store already writes nothing, replaying twice is harmless.
 //!
 //! A letter of several records (another program wrote it) that fails again becomes a letter for
 //! each record that failed: one id for all of them would make all but one disappear.
@@ -16,19 +16,21 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use mds_coordinator::dead_letter::{
-    DeadLetterQueue, DlqOptions, Letter, LetterFilter, LetterKey, Replayer,
+    DeadLetterQueue, DlqError, DlqOptions, Entry, Letter, LetterDraft, LetterFilter, LetterItem,
+    LetterKey, Reason, Replayer,
 };
-use mds_coordinator::{OverflowStrategy, StopReport, WriteCoordinator};
+use mds_coordinator::{DeadLetters, OverflowStrategy, StopReport, WriteCoordinator};
 use mds_core::{Kind, Origin, Sourced};
+use mds_store::Store;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::Letters;
-use crate::commands::ingest::{Stop, grouped, stop_reason};
+use crate::commands::ingest::{self, Outages, Signals, Stop, grouped};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{note, table};
+use crate::output::{Out, note, table, unless_closed};
 use crate::pipeline::{self, MarketRecord};
 use crate::values::{self, with_record};
 
@@ -118,21 +120,23 @@ async fn replay(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     ];
     let mut total = table(&columns);
     let mut exit = Exit::Success;
+    let signals = Signals::listen();
     for kind in Kind::ALL {
         if exit >= Exit::Failure || args.letters.kind.is_some_and(|only| only != kind) {
             continue;
         }
-        let (counts, stop) = with_record!(kind, R => replay_kind::<R>(args, context).await)?;
+        let (counts, stop) =
+            with_record!(kind, R => replay_kind::<R>(args, context, &signals).await)?;
         if let Some(stop) = stop {
             note(format_args!(
-                "error: {stop}; the rest of the letters is as it was"
+                "error: {stop}; the letters that were not replayed are as they were"
             ));
             exit = exit.worst(stop.exit());
         }
         if counts.letters == 0 {
             continue;
         }
-        if counts.failed_again + counts.left > 0 {
+        if counts.failed_again + counts.left > 0 && !args.dry_run {
             exit = exit.worst(Exit::Incomplete);
         }
         total.add_row([
@@ -144,17 +148,17 @@ async fn replay(args: &Args, context: &Context) -> anyhow::Result<Exit> {
             grouped(counts.left),
         ]);
     }
-    tell_of_no_kind(args, context)?;
-    if total.row_count() == 0 {
+    if tell_of_no_kind(args, context)? {
+        exit = exit.worst(Exit::Incomplete);
+    } else if total.row_count() == 0 && exit == Exit::Success {
         context.note("there are no such letters");
-        return Ok(exit);
     }
-    let mut out = crate::output::Out::stdout();
-    out.table(&total)?;
-    out.finish()?;
+    if total.row_count() > 0 {
+        let mut out = Out::stdout();
+        unless_closed(out.table(&total).and_then(|()| out.finish()))?;
+    }
     if args.dry_run {
         context.note("dry run: nothing was replayed");
-        return Ok(Exit::Success);
     }
     Ok(exit)
 }
@@ -165,33 +169,36 @@ fn takes_no_kind(args: &Args, context: &Context) -> bool {
     context.settings.dlq_path().is_none() || args.letters.kind.is_some()
 }
 
-/// Letters of one file for all kinds that nobody said the kind of.
-fn tell_of_no_kind(args: &Args, context: &Context) -> anyhow::Result<()> {
+/// Whether there are letters in one file for all kinds that nobody said the kind of; says so.
+fn tell_of_no_kind(args: &Args, context: &Context) -> anyhow::Result<bool> {
     let Some(path) = context.settings.dlq_path() else {
-        return Ok(());
+        return Ok(false);
     };
     if takes_no_kind(args, context) {
-        return Ok(());
+        return Ok(false);
     }
     let letters = DeadLetterQueue::<Value>::at(path, DlqOptions::default())?;
     let by_kind = letters.histogram(args.letters.filter())?.by_kind;
-    if let Some(count) = by_kind.get("") {
-        let path = path.display();
-        note(format_args!(
-            "{count} letters in {path} do not say their kind; replay with --kind"
-        ));
-    }
-    Ok(())
+    let Some(count) = by_kind.get("") else {
+        return Ok(false);
+    };
+    let path = path.display();
+    note(format_args!(
+        "{count} letters in {path} do not say their kind; replay with --kind"
+    ));
+    Ok(true)
 }
 
 async fn replay_kind<R: MarketRecord>(
     args: &Args,
     context: &Context,
+    signals: &Signals,
 ) -> anyhow::Result<(Counts, Option<Stop>)> {
+    let mut counts = Counts::default();
     let path = context.dlq_path(R::KIND);
     let letters = DeadLetterQueue::<R>::at(&path, DlqOptions::default())?;
     if letters.letter_files()?.is_empty() {
-        return Ok((Counts::default(), None));
+        return Ok((counts, None));
     }
     let kind = (!takes_no_kind(args, context)).then(|| R::KIND.to_string());
     let filter = LetterFilter {
@@ -199,109 +206,123 @@ async fn replay_kind<R: MarketRecord>(
         ..args.letters.filter()
     };
     if args.dry_run {
-        let by_kind = letters.histogram(filter)?.by_kind;
-        let known = |kind: &str| by_kind.get(kind).copied().unwrap_or(0);
-        let found = known(R::KIND.as_str()) + known("");
-        let letters = args.limit.map_or(found, |limit| found.min(limit as u64));
-        return Ok((
-            Counts {
-                letters,
-                ..Counts::default()
-            },
-            None,
-        ));
+        for entry in letters.scan(filter)? {
+            let Entry::Letter(letter) = entry? else {
+                continue;
+            };
+            if is_of_kind(&letter) && args.limit.is_none_or(|most| counts.letters < most as u64) {
+                counts.letters += 1;
+                counts.left += u64::from(rows_of(&letter).is_err());
+            }
+        }
+        return Ok((counts, None));
     }
     // One replayer at a time, in any process; the lock goes with this one's end.
     let mut replayer = letters
         .replayer(filter)
         .with_context(|| format!("cannot replay the letters in {}", path.display()))?;
-    let store = pipeline::open_store(&context.settings).await?;
+    let first = replayer.next_batch(BATCH)?;
+    // A store is neither opened nor made for nothing.
+    if !first.iter().any(is_of_kind) && first.len() < BATCH {
+        replayer.finish()?;
+        return Ok((counts, None));
+    }
+    let store = pipeline::open_store(context, args.max_outage).await?;
+    let coordinator = coordinator(context, &store, &letters)?;
+    let outages = Outages::new(args.max_outage, |text: &str| context.note(text));
+    let stop_reason = ingest::stop_reason(&coordinator, &outages, signals);
+    let batches = batches(&mut replayer, first, &coordinator, args.limit, &mut counts);
+    let result = tokio::select! {
+        result = batches => {
+            outages.over();
+            result.map(|()| None)
+        }
+        stop = stop_reason => Ok(Some(stop)),
+    };
+    let grace = match &result {
+        Ok(Some(stop)) => stop.grace(),
+        _ => pipeline::STOP_TIMEOUT,
+    };
+    let stopped: StopReport<_> = coordinator.stop(true, grace).await;
+    pipeline::close_store(&store).await;
+    let stats = stopped.stats;
+    counts.written = stats.written;
+    counts.superseded = stats.superseded;
+    counts.failed_again = stats.dead_lettered.total() + stats.dropped.total()
+        - stats.dead_lettered.get(Reason::Shutdown);
+    let stop = result?;
+    replayer.finish()?;
+    Ok((counts, stop))
+}
+
+fn coordinator<R: MarketRecord>(
+    context: &Context,
+    store: &Store,
+    letters: &DeadLetterQueue<R>,
+) -> anyhow::Result<WriteCoordinator<Replayed<R>>> {
     let settings = context.settings.coordinator();
     let coordinator = pipeline::builder::<R, Replayed<R>, _>(&settings, store.sink::<R>())
         // A letter has a place already: it can wait.
         .overflow_strategy(OverflowStrategy::Block)
         .size_of(|r: &Replayed<R>| r.row.record.bytes())
-        .dead_letters(Arc::new(letters.with_items::<Replayed<R>>()))
+        .dead_letters(Arc::new(Failures(letters.with_items())))
         .describe_letter(|replayed, letter| {
             pipeline::describe(&replayed.row, letter);
             letter.replaces = replayed.is_alone.then_some(replayed.letter);
             letter.replays = replayed.replays.saturating_add(1);
         })
         .start()?;
-    let mut counts = Counts::default();
-    let result = batches(&mut replayer, &coordinator, args, &mut counts).await;
-    let stopped: StopReport<_> = coordinator.stop(true, pipeline::STOP_TIMEOUT).await;
-    store.close().await;
-    counts.written = stopped.stats.written;
-    counts.superseded = stopped.stats.superseded;
-    counts.failed_again = stopped.stats.dead_lettered.total() + stopped.stats.dropped.total();
-    let stop = match result {
-        Ok(()) => None,
-        Err(Unfinished::Stopped { keys, stop }) => {
-            // What the stop could not write has a new letter now, unless that failed too.
-            if stopped.stats.dropped.total() == 0 {
-                replayer.settle(&keys)?;
-            }
-            Some(stop)
-        }
-        Err(Unfinished::Failed(error)) => return Err(error),
-    };
-    replayer.finish()?;
-    Ok((counts, stop))
+    Ok(coordinator)
 }
 
-/// Why not every letter was replayed.
-enum Unfinished {
-    /// A signal, or the store. The letters of `keys` were submitted.
-    Stopped { keys: Vec<LetterKey>, stop: Stop },
-    /// The letters could not be read or settled.
-    Failed(anyhow::Error),
-}
+/// The letters of records that failed again. What a stop leaves unwritten has not failed: its
+/// letter stays as it was.
+struct Failures<R>(DeadLetterQueue<Replayed<R>>);
 
-impl<E: Into<anyhow::Error>> From<E> for Unfinished {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
+impl<R: MarketRecord> DeadLetters<Replayed<R>> for Failures<R> {
+    fn item(&self, item: &Replayed<R>) -> LetterItem {
+        self.0.item(item)
+    }
+
+    fn append(&self, mut letters: Vec<LetterDraft>) -> Result<(), DlqError> {
+        letters.retain(|letter| letter.reason != Reason::Shutdown);
+        self.0.append(letters).map(drop)
+    }
+
+    fn bytes(&self) -> u64 {
+        DeadLetters::bytes(&self.0)
     }
 }
 
+/// Whether a letter is about records of this kind, or does not say of which.
+fn is_of_kind<R: MarketRecord>(letter: &Letter<R>) -> bool {
+    letter.kind().is_none_or(|kind| kind == R::KIND.as_str())
+}
+
+/// Replays and settles batch after batch. Dropped in the middle of one, it leaves the letters of
+/// that batch as they were.
 async fn batches<R: MarketRecord>(
     replayer: &mut Replayer<R>,
+    first: Vec<Letter<R>>,
     coordinator: &WriteCoordinator<Replayed<R>>,
-    args: &Args,
+    limit: Option<usize>,
     counts: &mut Counts,
-) -> Result<(), Unfinished> {
-    let mut remaining = args.limit.unwrap_or(usize::MAX);
-    while remaining > 0 {
-        let batch = replayer.next_batch(BATCH)?;
-        if batch.is_empty() {
-            break;
-        }
-        let is_ours = |letter: &&Letter<R>| letter.kind().is_none_or(|k| k == R::KIND.as_str());
-        let chosen: Vec<&Letter<R>> = batch.iter().filter(is_ours).take(remaining).collect();
+) -> anyhow::Result<()> {
+    let mut remaining = limit.unwrap_or(usize::MAX);
+    let mut batch = first;
+    while remaining > 0 && !batch.is_empty() {
+        let ours = batch.iter().filter(|letter| is_of_kind(letter));
+        let chosen: Vec<&Letter<R>> = ours.take(remaining).collect();
         remaining -= chosen.len();
-        let (mut rows, mut keys) = take_rows(&chosen, counts);
-        let write = async {
-            coordinator
-                .submit_many(&mut rows)
-                .await
-                .context("the records were refused")?;
-            while coordinator.flush(Duration::from_secs(1)).await.outstanding > 0 {}
-            anyhow::Ok(())
-        };
-        let stop = tokio::select! {
-            result = write => {
-                result?;
-                None
-            }
-            stop = stop_reason(coordinator, args.max_outage) => Some(stop),
-        };
-        if let Some(stop) = stop {
-            // What was not even submitted keeps its letters as they are.
-            let unsent: Vec<Uuid> = rows.iter().map(|row| row.letter).collect();
-            keys.retain(|key| !unsent.contains(&key.id()));
-            return Err(Unfinished::Stopped { keys, stop });
-        }
+        let (mut rows, keys) = take_rows(&chosen, counts);
+        coordinator
+            .submit_many(&mut rows)
+            .await
+            .context("the records were refused")?;
+        let second = Duration::from_secs(1);
+        while coordinator.flush(second).await.outstanding > 0 {}
         replayer.settle(&keys)?;
+        batch = replayer.next_batch(BATCH)?;
     }
     Ok(())
 }

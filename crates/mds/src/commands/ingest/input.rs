@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use mds_core::{Kind, Timestamp};
-use mds_store::Store;
+use mds_core::Timestamp;
+use mds_store::StoreUrl;
 use sha2::{Digest, Sha256};
 
 /// One input.
@@ -33,14 +33,27 @@ impl Input {
     }
 }
 
-/// The inputs that the arguments name; a folder stands for its files, by name.
-pub(super) fn expand(arguments: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
+/// The inputs that the arguments name; a folder stands for its files, by name, without the files
+/// of the store itself.
+pub(super) fn expand(arguments: &[PathBuf], store: &StoreUrl) -> anyhow::Result<Vec<Input>> {
     let mut inputs = Vec::new();
+    let ours = store.path().and_then(|path| path.canonicalize().ok());
+    let is_ours = |file: &PathBuf| {
+        let (Some(ours), Ok(file)) = (&ours, file.canonicalize()) else {
+            return false;
+        };
+        ["", "-wal", "-shm"].iter().any(|end| {
+            let mut name = ours.clone().into_os_string();
+            name.push(end);
+            file.as_os_str() == name
+        })
+    };
     for argument in arguments {
         if argument.as_os_str() == "-" {
             inputs.push(Input::Stdin);
         } else if argument.is_dir() {
-            inputs.extend(files_of(argument)?.into_iter().map(Input::File));
+            let files = files_of(argument)?.into_iter();
+            inputs.extend(files.filter(|file| !is_ours(file)).map(Input::File));
         } else {
             inputs.push(Input::File(argument.clone()));
         }
@@ -86,59 +99,63 @@ fn of_system_time(time: SystemTime) -> Timestamp {
     })
 }
 
-/// The revision of the first row of an input, and what a person should know about it.
-pub(super) async fn base_revision(
-    input: &Input,
-    kind: Kind,
-    given: Option<Timestamp>,
-    store: &Store,
-) -> anyhow::Result<(i64, Option<String>)> {
+/// The revision of the first row of an input, as far as it can be said without the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Base {
+    /// It is known, and perhaps a person should know it too.
+    Known(i64, Option<String>),
+    /// It is the store's to say, by the content; `proposed` where the store has not seen it.
+    OfContent {
+        hash: [u8; 32],
+        path: PathBuf,
+        proposed: i64,
+        note: Option<String>,
+    },
+}
+
+/// The revision of the first row of an input. Reads a file as a whole, for its hash.
+pub(super) async fn base_revision(input: &Input, given: Option<Timestamp>) -> anyhow::Result<Base> {
     if let Some(given) = given {
-        return Ok((given.micros(), None));
+        return Ok(Base::Known(given.micros(), None));
     }
     let Input::File(path) = input else {
         let now = now();
         let note = format!("revisions start at {now}, the start of the run; --revision sets them");
-        return Ok((now.micros(), Some(note)));
+        return Ok(Base::Known(now.micros(), Some(note)));
     };
-    let metadata = std::fs::metadata(path)
-        .with_context(|| format!("cannot read the size and time of {}", path.display()))?;
+    let metadata =
+        std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
     if !metadata.is_file() {
         let now = now();
-        return Ok((
-            now.micros(),
-            Some(format!("not a regular file: revisions start at {now}")),
-        ));
+        let note = format!("not a regular file: revisions start at {now}");
+        return Ok(Base::Known(now.micros(), Some(note)));
     }
     let modified = metadata.modified().map_or_else(|_| now(), of_system_time);
-    let mut note = None;
-    if modified > now() {
-        note = Some(format!(
-            "modified in the future ({modified}): revisions start now"
-        ));
-    }
+    let note = (modified > now())
+        .then(|| format!("modified in the future ({modified}): revisions start now"));
     let hashed = path.clone();
     let hash = tokio::task::spawn_blocking(move || content_hash(&hashed))
         .await
         .context("hashing was interrupted")??;
-    let proposed = modified.min(now()).micros();
-    let base = store
-        .file_revision(hash, kind, Some(path), proposed)
-        .await
-        .with_context(|| format!("cannot look up the revision of {}", path.display()))?;
-    if base != proposed {
-        let seen = Timestamp::from_micros(base);
-        note = Some(format!(
-            "this content was seen before, with revisions from {seen}"
-        ));
-    }
-    Ok((base, note))
+    Ok(Base::OfContent {
+        hash,
+        path: path.clone(),
+        proposed: modified.min(now()).micros(),
+        note,
+    })
+}
+
+/// What a person should know about a content that the store has seen.
+pub(super) fn seen_before(base: i64) -> String {
+    let seen = Timestamp::from_micros(base);
+    format!("this content was seen before, with revisions from {seen}")
 }
 
 /// SHA-256 of a file's bytes as they are on disk.
 fn content_hash(path: &Path) -> anyhow::Result<[u8; 32]> {
     let failed = || format!("cannot read {}", path.display());
-    let mut file = std::fs::File::open(path).with_context(failed)?;
+    let mut file =
+        std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 256 * 1024];
     loop {

@@ -3,17 +3,25 @@
 //! | module | holds |
 //! |---|---|
 //! | `input` | which files, and the revision that each begins with |
+//! | `revision` | asks the store for that revision |
 //! | `read` | the thread that turns a file into chunks of records |
 //! | `run` | the write path, from the first row to the report |
-//! | `watch` | reasons to stop early: a signal, an outage, too many bad rows |
+//! | `rows` | rows on their way from a reader into the write path |
+//! | `stop` | reasons to stop early: a signal, an outage, too many bad rows |
+//! | `watch` | looks out for signals and outages |
 //! | `report` | what is told at the end |
+//! | `dry_run` | reading without writing |
 //! | `progress` | the bar on a terminal |
 
+mod dry_run;
 mod input;
 mod progress;
 mod read;
 mod report;
+mod revision;
+mod rows;
 mod run;
+mod stop;
 mod watch;
 
 use std::net::SocketAddr;
@@ -24,9 +32,11 @@ use mds_core::settings::SettingFlag;
 use mds_core::{Bar, Fundamentals, Kind, News, OptionSnap, TenantId, Timeframe, Timestamp};
 use mds_formats::{Format, Mapping, Options, TimeFormat, Zone};
 
+pub(crate) use self::progress::Progress;
 pub(crate) use self::report::grouped;
 pub(crate) use self::run::serve_metrics;
-pub(crate) use self::watch::{Stop, stop_reason};
+pub(crate) use self::stop::Stop;
+pub(crate) use self::watch::{Outages, Signals, stop_reason};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::pipeline;
@@ -103,7 +113,7 @@ pub(crate) struct Args {
     jobs: u16,
     /// Stop after more than N bad rows, or more than P percent of the rows (from 1,000 rows on)
     #[arg(long, value_name = "N|P%")]
-    max_bad: Option<watch::MaxBad>,
+    max_bad: Option<stop::MaxBad>,
     /// Stop when the store is away for longer: 30s, 5m, 1h; 0 waits for ever
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = values::duration)]
     max_outage: Duration,

@@ -10,17 +10,18 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// How often it is redrawn.
 const REDRAW: Duration = Duration::from_millis(120);
 
-/// A bar that follows what is read and settled, until it is dropped.
+/// A bar that follows what is done, until it is finished or dropped.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
-    /// Bytes read, by all readers together.
-    pub(super) position: Arc<AtomicU64>,
+    /// How much is done, in the unit of the length.
+    pub(crate) position: Arc<AtomicU64>,
 }
 
 impl Progress {
-    /// A bar over `length` bytes; without a length it counts only. Hidden where nobody looks.
-    pub(super) fn new(length: Option<u64>, quiet: bool) -> Self {
+    /// A bar over `length` bytes or rows; without a length it counts bytes only. Hidden where nobody
+    /// looks.
+    pub(crate) fn new(length: Option<u64>, quiet: bool) -> Self {
         let hidden = quiet || !std::io::stderr().is_terminal();
         let target = if hidden {
             ProgressDrawTarget::hidden()
@@ -44,7 +45,7 @@ impl Progress {
     }
 
     /// Shows the state every now and then, for as long as it is polled.
-    pub(super) async fn follow(&self, message: impl Fn() -> String) {
+    pub(crate) async fn follow(&self, message: impl Fn() -> String) {
         if self.bar.is_hidden() {
             std::future::pending::<()>().await;
         }
@@ -55,14 +56,19 @@ impl Progress {
         }
     }
 
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
     /// Prints a line above the bar.
-    pub(super) fn println(&self, line: &str) {
+    pub(crate) fn println(&self, line: &str) {
         self.bar.suspend(|| crate::output::note(line));
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.finish();
     }
 }

@@ -1,22 +1,26 @@
 //! The thread that reads one input and hands over chunks.
 //!
 //! Reading and parsing block, so they have a thread of their own; the bounded channel between it
-//! and the write path holds a few chunks, so a slow store slows the reader down.
+//! and the write path holds a few chunks, so a slow store slows the reader down. Rows of standard
+//! input are handed over before the next read, which may have to wait for a slow producer.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mds_core::revision::MAX_AHEAD_MICROS;
-use mds_core::{Sourced, Timestamp};
+use mds_core::{Origin, Sourced, Timestamp};
 use mds_formats::{InvalidRow, Limits, OpenError, Options, ReadError, Reader, Source, Verdict};
 use tokio::sync::mpsc;
 
 use super::input::{self, Input};
+use super::stop::FIRST_ROWS;
+use crate::exit::Exit;
 use crate::pipeline::MarketRecord;
 
-/// Verdicts in a chunk.
+/// Verdicts in a chunk; the first one has those that a wrong format is told by.
 const CHUNK: usize = 2_048;
 /// Chunks that may wait between the reader and the write path.
 const CHUNKS: usize = 4;
@@ -26,13 +30,28 @@ pub(super) struct Chunk<R> {
     pub(super) records: VecDeque<Sourced<R>>,
     pub(super) invalid: Vec<InvalidRow>,
     pub(super) skipped: BTreeMap<&'static str, u64>,
+    /// Where the first row stands.
+    pub(super) first: Option<Origin>,
+    last_is_record: bool,
 }
 
-/// What the reader says: chunks, then `Ended` or `Failed`.
+impl<R> Chunk<R> {
+    /// Where the last row stands, as long as no record has been taken out.
+    pub(super) fn last(&self) -> Option<&Origin> {
+        if self.last_is_record {
+            self.records.back()?.origin.as_ref()
+        } else {
+            self.invalid.last().map(|row| &row.origin)
+        }
+    }
+}
+
+/// What the reader says: notes and chunks, then `Ended` or `Failed`.
 pub(super) enum Said<R> {
+    Notes(Vec<String>),
     Chunk(Chunk<R>),
-    Ended { notes: Vec<String> },
-    Failed { error: Failed, notes: Vec<String> },
+    Ended,
+    Failed(Failed),
 }
 
 /// Why an input was not read to its end.
@@ -45,12 +64,17 @@ pub(super) enum Failed {
 }
 
 impl Failed {
-    /// Whether it is the input that is not one of ours, rather than a fault of disk or archive.
-    pub(super) fn is_usage(&self) -> bool {
+    /// Whether it is the input that is not one of ours, or a fault of disk or archive.
+    pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Open(error) => error.is_usage(),
-            Self::Read(_) => false,
+            Self::Open(error) if error.is_usage() => Exit::Usage,
+            Self::Open(_) | Self::Read(_) => Exit::Failure,
         }
+    }
+
+    /// The error with its causes.
+    pub(super) fn told(self) -> String {
+        format!("{:#}", anyhow::Error::new(self))
     }
 }
 
@@ -61,64 +85,132 @@ pub(super) fn start<R: MarketRecord>(
     options: Options,
     base: i64,
     position: Arc<AtomicU64>,
-) -> std::io::Result<mpsc::Receiver<Said<R>>> {
+) -> io::Result<mpsc::Receiver<Said<R>>> {
     let (sender, receiver) = mpsc::channel(CHUNKS);
+    let handing = Handing {
+        verdicts: Vec::new(),
+        base,
+        sender: sender.clone(),
+        is_first: true,
+    };
+    let handing = Arc::new(Mutex::new(handing));
     std::thread::Builder::new()
         .name("reader".to_owned())
         .spawn(move || {
-            let last = match open(&input, &options) {
-                Err(error) => Said::Failed {
-                    error: error.into(),
-                    notes: Vec::new(),
-                },
-                Ok(mut reader) => {
-                    let Some(last) = pump(&mut reader, base, &position, &sender) else {
-                        return;
-                    };
-                    last
-                }
+            let last = match open(&input, &options, &handing) {
+                Err(error) => Some(Said::Failed(error.into())),
+                Ok(mut reader) => pump(&mut reader, &input, &handing, &position),
             };
-            // Nobody listens any more: the run was stopped.
-            drop(sender.blocking_send(last));
+            if let Some(last) = last {
+                // Where nobody listens any more, the run was stopped.
+                drop(sender.blocking_send(last));
+            }
         })?;
     Ok(receiver)
 }
 
-fn open<R: MarketRecord>(input: &Input, options: &Options) -> Result<Reader<R>, OpenError> {
+fn open<R: MarketRecord>(
+    input: &Input,
+    options: &Options,
+    handing: &Arc<Mutex<Handing<R>>>,
+) -> Result<Reader<R>, OpenError> {
     let source = match input {
         Input::File(path) => Source::open(path, Limits::default())?,
-        Input::Stdin => Source::from_reader("-", std::io::stdin(), Limits::default())?,
+        Input::Stdin => {
+            let prompt = Prompt {
+                input: io::stdin(),
+                handing: Arc::clone(handing),
+            };
+            Source::from_reader("-", prompt, Limits::default())?
+        }
     };
     mds_formats::reader(source, options)
+}
+
+/// Verdicts that are to be handed over.
+struct Handing<R> {
+    verdicts: Vec<Verdict<R>>,
+    base: i64,
+    sender: mpsc::Sender<Said<R>>,
+    is_first: bool,
+}
+
+impl<R: MarketRecord> Handing<R> {
+    /// How many more verdicts fit into the chunk.
+    fn room(&self) -> usize {
+        let chunk = match usize::try_from(FIRST_ROWS) {
+            Ok(first) if self.is_first => first,
+            _ => CHUNK,
+        };
+        chunk.saturating_sub(self.verdicts.len())
+    }
+
+    /// Hands over what there is; `None` if nobody listens any more.
+    fn hand_over(&mut self) -> Option<()> {
+        if self.verdicts.is_empty() {
+            return (!self.sender.is_closed()).then_some(());
+        }
+        self.is_first = false;
+        let chunk = sort(self.verdicts.drain(..), self.base);
+        self.sender.blocking_send(Said::Chunk(chunk)).ok()
+    }
+}
+
+fn lock<R>(handing: &Mutex<Handing<R>>) -> MutexGuard<'_, Handing<R>> {
+    handing.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Standard input, which hands over the rows that were read before it waits for more.
+struct Prompt<R> {
+    input: io::Stdin,
+    handing: Arc<Mutex<Handing<R>>>,
+}
+
+impl<R: MarketRecord> Read for Prompt<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match lock(&self.handing).hand_over() {
+            Some(()) => self.input.read(buffer),
+            // Nobody wants the rest.
+            None => Ok(0),
+        }
+    }
 }
 
 /// Hands over chunks until the input ends; `None` if nobody listens any more.
 fn pump<R: MarketRecord>(
     reader: &mut Reader<R>,
-    base: i64,
+    input: &Input,
+    handing: &Mutex<Handing<R>>,
     position: &AtomicU64,
-    sender: &mpsc::Sender<Said<R>>,
 ) -> Option<Said<R>> {
-    let mut verdicts = Vec::with_capacity(CHUNK);
+    let mut verdicts = Vec::new();
+    let mut notes = 0;
     loop {
-        let read = reader.next_chunk(&mut verdicts, CHUNK);
+        let news = reader.notes().get(notes..).unwrap_or_default();
+        if !news.is_empty() {
+            notes += news.len();
+            let sender = lock(handing).sender.clone();
+            sender.blocking_send(Said::Notes(news.to_vec())).ok()?;
+        }
+        // A row that was read must not wait in here for the next read of a slow producer.
+        let room = match input {
+            Input::File(_) => lock(handing).room(),
+            Input::Stdin => 1,
+        };
+        let read = reader.next_chunk(&mut verdicts, room);
         position.store(reader.bytes_read(), Ordering::Relaxed);
+        let mut handing = lock(handing);
+        handing.verdicts.append(&mut verdicts);
         match read {
             Ok(0) => {
-                return Some(Said::Ended {
-                    notes: reader.notes().to_vec(),
-                });
+                handing.hand_over()?;
+                return Some(Said::Ended);
             }
-            Ok(_) => {
-                let chunk = sort(verdicts.drain(..), base);
-                sender.blocking_send(Said::Chunk(chunk)).ok()?;
-            }
+            Ok(_) if handing.room() > 0 => {}
+            Ok(_) => handing.hand_over()?,
             Err(error) => {
-                let notes = reader.notes().to_vec();
-                return Some(Said::Failed {
-                    error: error.into(),
-                    notes,
-                });
+                handing.hand_over()?;
+                return Some(Said::Failed(error.into()));
             }
         }
     }
@@ -128,54 +220,73 @@ fn sort<R: MarketRecord>(
     verdicts: impl ExactSizeIterator<Item = Verdict<R>>,
     base: i64,
 ) -> Chunk<R> {
-    let mut records = VecDeque::with_capacity(verdicts.len());
-    let mut invalid = Vec::new();
-    let mut skipped = BTreeMap::new();
+    let mut chunk = Chunk {
+        records: VecDeque::with_capacity(verdicts.len()),
+        invalid: Vec::new(),
+        skipped: BTreeMap::new(),
+        first: None,
+        last_is_record: false,
+    };
     let latest = input::now().micros().saturating_add(MAX_AHEAD_MICROS);
     for verdict in verdicts {
-        match verdict {
-            Verdict::Record(row) => {
-                let mut sourced = row.sourced;
-                if sourced.record.revision() == 0 {
-                    let ordinal = i64::try_from(row.ordinal).unwrap_or(i64::MAX);
-                    sourced.record.set_revision(base.saturating_add(ordinal));
+        let is_record = match verdict {
+            Verdict::Record(row) => match revised(row.sourced, row.ordinal, base, latest) {
+                Ok(record) => {
+                    chunk.records.push_back(record);
+                    true
                 }
-                let revision = sourced.record.revision();
-                if revision > latest {
-                    invalid.push(ahead(&sourced, row.ordinal));
-                    continue;
+                Err(invalid) => {
+                    chunk.invalid.push(*invalid);
+                    false
                 }
-                sourced
-                    .record
-                    .mark_provisional(Timestamp::from_micros(revision));
-                records.push_back(sourced);
+            },
+            Verdict::Invalid(row) => {
+                chunk.invalid.push(*row);
+                false
             }
-            Verdict::Invalid(row) => invalid.push(*row),
-            Verdict::Skipped { reason, .. } => *skipped.entry(reason).or_insert(0) += 1,
+            Verdict::Skipped { reason, .. } => {
+                *chunk.skipped.entry(reason).or_insert(0) += 1;
+                continue;
+            }
+        };
+        chunk.last_is_record = is_record;
+        if chunk.first.is_none() {
+            chunk.first = chunk.last().cloned();
         }
     }
-    Chunk {
-        records,
-        invalid,
-        skipped,
-    }
+    chunk
 }
 
-/// A record whose revision lies in the future: it would shadow every later correction.
-fn ahead<R: MarketRecord>(sourced: &Sourced<R>, ordinal: u64) -> InvalidRow {
-    let origin = sourced.origin.clone().unwrap_or_else(|| mds_core::Origin {
-        path: Arc::from("-"),
-        line: ordinal + 1,
-    });
-    InvalidRow {
-        origin,
+/// The record with its revision, unless that lies in the future: it would shadow every later
+/// correction.
+fn revised<R: MarketRecord>(
+    mut sourced: Sourced<R>,
+    ordinal: u64,
+    base: i64,
+    latest: i64,
+) -> Result<Sourced<R>, Box<InvalidRow>> {
+    if sourced.record.revision() == 0 {
+        let ordinal = i64::try_from(ordinal).unwrap_or(i64::MAX);
+        sourced.record.set_revision(base.saturating_add(ordinal));
+    }
+    let revision = sourced.record.revision();
+    if revision <= latest {
+        let at = Timestamp::from_micros(revision);
+        sourced.record.mark_provisional(at);
+        return Ok(sourced);
+    }
+    Err(Box::new(InvalidRow {
+        origin: sourced.origin.clone().unwrap_or_else(|| Origin {
+            path: Arc::from("-"),
+            line: ordinal + 1,
+        }),
         ordinal,
         // The record as JSON stands for its line.
         raw: serde_json::to_string(&sourced.record).unwrap_or_default(),
         truncated: false,
         field: "revision".into(),
-        value: sourced.record.revision().to_string(),
+        value: revision.to_string(),
         rule: "a revision cannot be more than 5 minutes ahead of the clock".into(),
         code: "revision_ahead",
-    }
+    }))
 }

@@ -1,27 +1,17 @@
 //! What is told at the end: one table or one JSON object, and the exit code.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
-use mds_coordinator::{Refusal, Stats};
-use mds_core::{Kind, Sourced};
-use mds_formats::{InvalidRow, Options};
+use mds_coordinator::{Reason, Refusal, Stats};
+use mds_core::{Kind, Origin, Sourced, Timestamp};
 use serde::Serialize;
 
-use super::Args;
-use super::input::Input;
-use super::read::{self, Said};
-use super::watch::Stop;
-use crate::context::Context;
+use super::stop::Stop;
 use crate::exit::Exit;
-use crate::output::{Out, note};
-use crate::pipeline::MarketRecord;
-
-/// Bad rows that a dry run shows.
-const SHOWN: usize = 10;
+use crate::output::{Out, note, unless_closed};
 
 /// What is counted beside the coordinator's books.
 #[derive(Clone, Debug, Default)]
@@ -30,27 +20,44 @@ pub(super) struct Tally {
     pub(super) accepted: u64,
     /// Rows that are no records; each has its letter.
     pub(super) invalid: u64,
-    /// Records that were not accepted, and rows whose letter could not be written.
+    /// Records that were not accepted.
     pub(super) refused: u64,
     pub(super) skipped: BTreeMap<&'static str, u64>,
     /// What went wrong with an input, or with one record.
     pub(super) errors: Vec<(Exit, String)>,
-    /// The first line that was read and not taken.
-    pub(super) not_taken: Option<String>,
-    pub(super) stop: Option<Stop>,
+    /// The inputs, by their place on the command line, that a stop has left unread.
+    pub(super) unread: BTreeMap<usize, Unread>,
+    /// The revision that standard input began with.
+    pub(super) stdin_base: Option<i64>,
+}
+
+/// From where on an input was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// From this line on.
+    From(String),
+    /// From somewhere after this line on.
+    After(String),
+    /// All of it, or nobody knows.
+    Unknown,
+}
+
+impl Unread {
+    pub(super) fn before(first: &Origin) -> Self {
+        Self::From(format!("{}:{}", first.path, first.line))
+    }
+
+    pub(super) fn after(last: Option<&Origin>) -> Self {
+        last.map_or(Self::Unknown, |last| {
+            Self::After(format!("{}:{}", last.path, last.line))
+        })
+    }
 }
 
 impl Tally {
     /// Records that the inputs held, as far as they were taken.
     pub(super) const fn read(&self) -> u64 {
         self.accepted + self.invalid + self.refused
-    }
-
-    pub(super) fn note_not_taken<R>(&mut self, records: &VecDeque<Sourced<R>>) {
-        if let Some(origin) = records.front().and_then(|r| r.origin.as_ref()) {
-            self.not_taken
-                .get_or_insert_with(|| format!("{}:{}", origin.path, origin.line));
-        }
     }
 
     pub(super) fn note_refused<R>(&mut self, record: &Sourced<R>, refusal: Refusal) {
@@ -160,143 +167,121 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// Tells how the run went, and answers with its exit code.
-pub(super) fn tell(
-    kind: Kind,
-    tally: &Tally,
-    stats: &Stats,
-    seconds: f64,
-    dlq: &Path,
-    json: bool,
-) -> anyhow::Result<Exit> {
-    let totals = Totals::new(tally, stats, seconds);
-    let mut exit = Exit::Success;
-    if totals.dead_lettered + totals.dropped + totals.refused > 0 {
-        exit = exit.worst(Exit::Incomplete);
-    }
-    for (code, error) in &tally.errors {
-        note(format_args!("error: {error}"));
-        exit = exit.worst(*code);
-    }
-    if let Some(stop) = &tally.stop {
-        note(format_args!("error: {stop}"));
-        if let Some(line) = &tally.not_taken {
-            note(format_args!("the first line not taken is {line}"));
-        }
-        note("to resume, run the same command again: rows that are in already write nothing");
-        exit = exit.worst(stop.exit());
-    }
-    if !totals.is_balanced() {
-        note("error: the books do not balance; this is a fault of the program, please report it");
-        exit = exit.worst(Exit::Failure);
-    }
-    let mut out = Out::stdout();
-    if !json {
-        writeln!(out, "{}", totals.text(kind, tally)).context("cannot print the report")?;
-    }
-    if totals.dead_lettered > 0 {
-        note(format_args!(
-            "dead letters are in {}; `mds dlq list --dlq {}` shows them",
-            dlq.display(),
-            dlq.display()
-        ));
-    }
-    if json {
-        let line = serde_json::to_string(&totals).context("cannot print the report")?;
-        writeln!(out, "{line}").context("cannot print the report")?;
-    }
-    out.finish()?;
-    Ok(exit)
+/// How a run went.
+pub(super) struct Report {
+    pub(super) kind: Kind,
+    pub(super) tally: Tally,
+    pub(super) stats: Stats,
+    pub(super) stop: Option<Stop>,
+    /// The revision that the user gave.
+    pub(super) revision: Option<Timestamp>,
+    pub(super) seconds: f64,
+    pub(super) dlq: PathBuf,
 }
 
-/// `--dry-run`: reads and checks, and writes nothing.
-pub(super) async fn dry_run<R: MarketRecord>(
-    inputs: &[Input],
-    options: &Options,
-    args: &Args,
-    context: &Context,
-) -> anyhow::Result<Exit> {
-    let mut tally = Tally::default();
-    let started = std::time::Instant::now();
-    for input in inputs {
-        let base = args.revision.unwrap_or_else(super::input::now).micros();
-        let mut said = read::start::<R>(input.clone(), options.clone(), base, Arc::default())
-            .context("cannot start the thread that reads")?;
-        while let Some(next) = said.recv().await {
-            match next {
-                Said::Chunk(chunk) => {
-                    tally.accepted += chunk.records.len() as u64;
-                    for (reason, rows) in chunk.skipped {
-                        *tally.skipped.entry(reason).or_insert(0) += rows;
-                    }
-                    show(&chunk.invalid, tally.invalid);
-                    tally.invalid += chunk.invalid.len() as u64;
-                }
-                Said::Ended { notes } => {
-                    for n in notes {
-                        context.note(format_args!("{}: {n}", input.name()));
-                    }
-                }
-                Said::Failed { error, .. } => {
-                    let exit = if error.is_usage() {
-                        Exit::Usage
-                    } else {
-                        Exit::Failure
-                    };
-                    tally
-                        .errors
-                        .push((exit, format!("{:#}", anyhow::Error::new(error))));
-                }
+impl Report {
+    /// Tells it, and answers with the exit code.
+    pub(super) fn tell(&self, json: bool) -> anyhow::Result<Exit> {
+        let totals = Totals::new(&self.tally, &self.stats, self.seconds);
+        let mut exit = Exit::Success;
+        if totals.dead_lettered + totals.dropped + totals.refused > 0 {
+            exit = exit.worst(Exit::Incomplete);
+        }
+        for (code, error) in &self.tally.errors {
+            note(format_args!("error: {error}"));
+            exit = exit.worst(*code);
+        }
+        if let Some(stop) = &self.stop {
+            note(format_args!("error: {stop}"));
+            self.tell_where();
+            if stop.can_be_resumed() {
+                self.tell_how_to_resume();
+            }
+            exit = exit.worst(stop.exit());
+        }
+        if !totals.is_balanced() {
+            note(
+                "error: the books do not balance; this is a fault of the program, please report it",
+            );
+            exit = exit.worst(Exit::Failure);
+        }
+        if totals.dropped > 0 {
+            note(format_args!(
+                "{} rows are in neither the store nor the dead letters",
+                totals.dropped
+            ));
+        }
+        if totals.dead_lettered > 0 {
+            let dlq = self.dlq.display();
+            note(format_args!(
+                "dead letters are in {dlq}; `mds dlq list --dlq {dlq}` shows them"
+            ));
+        }
+        // The rows are where they are, whether or not somebody reads the report.
+        unless_closed(self.print(&totals, json))?;
+        Ok(exit)
+    }
+
+    fn print(&self, totals: &Totals, json: bool) -> anyhow::Result<()> {
+        let failed = "cannot print the report";
+        let mut out = Out::stdout();
+        if json {
+            let line = serde_json::to_string(totals).context(failed)?;
+            writeln!(out, "{line}").context(failed)?;
+        } else {
+            writeln!(out, "{}", totals.text(self.kind, &self.tally)).context(failed)?;
+        }
+        out.flush().context(failed)
+    }
+
+    /// Says from which lines on nothing was taken.
+    fn tell_where(&self) {
+        let (mut from, mut after) = (Vec::new(), Vec::new());
+        for unread in self.tally.unread.values() {
+            match unread {
+                Unread::From(line) => from.push(line.as_str()),
+                Unread::After(line) => after.push(line.as_str()),
+                Unread::Unknown => {}
+            }
+        }
+        for (lines, one, many) in [
+            (
+                from,
+                "the first line not taken is",
+                "the first lines not taken are",
+            ),
+            (after, "the last line taken is", "the last lines taken are"),
+        ] {
+            match lines.as_slice() {
+                [] => {}
+                [line] => note(format_args!("{one} {line}")),
+                lines => note(format_args!("{many} {}", lines.join(", "))),
             }
         }
     }
-    tell_dry(R::KIND, &tally, started.elapsed().as_secs_f64(), args.json)
-}
 
-fn show(invalid: &[InvalidRow], before: u64) {
-    let left = SHOWN.saturating_sub(usize::try_from(before).unwrap_or(usize::MAX));
-    for row in invalid.iter().take(left) {
+    fn tell_how_to_resume(&self) {
+        if self.stats.dead_lettered.get(Reason::Shutdown) > 0 {
+            note(format_args!(
+                "what was accepted and not written is in the dead letters; `mds dlq replay --dlq \
+                 {}` writes it, and so does resuming",
+                self.dlq.display()
+            ));
+        }
+        let again = match (self.tally.stdin_base, self.revision) {
+            (None, _) => "run the same command again".to_owned(),
+            (Some(_), Some(_)) => {
+                "give it the same input again, with the same --revision".to_owned()
+            }
+            (Some(base), None) => format!(
+                "give it the same input again with --revision {}",
+                Timestamp::from_micros(base)
+            ),
+        };
         note(format_args!(
-            "{}:{}: {} = {:?}: {}",
-            row.origin.path, row.origin.line, row.field, row.value, row.rule
+            "to resume, {again}: rows that are in already write nothing"
         ));
     }
-}
-
-fn tell_dry(kind: Kind, tally: &Tally, seconds: f64, json: bool) -> anyhow::Result<Exit> {
-    let mut exit = if tally.invalid > 0 {
-        Exit::Incomplete
-    } else {
-        Exit::Success
-    };
-    for (code, error) in &tally.errors {
-        note(format_args!("error: {error}"));
-        exit = exit.worst(*code);
-    }
-    let skipped: u64 = tally.skipped.values().sum();
-    let mut out = Out::stdout();
-    if json {
-        out.json(&serde_json::json!({
-            "dry_run": true,
-            "read": tally.read(),
-            "valid": tally.accepted,
-            "invalid": tally.invalid,
-            "skipped": skipped,
-            "seconds": (seconds * 1_000.0).round() / 1_000.0,
-        }))?;
-    } else {
-        writeln!(
-            out,
-            "{kind}, dry run: {} rows read, {} valid, {} invalid, {} skipped; nothing was written",
-            grouped(tally.read()),
-            grouped(tally.accepted),
-            grouped(tally.invalid),
-            grouped(skipped)
-        )
-        .context("cannot print the report")?;
-    }
-    out.finish()?;
-    Ok(exit)
 }
 
 #[cfg(test)]

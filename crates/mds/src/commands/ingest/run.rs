@@ -1,39 +1,45 @@
 //! The write path of one run, from the first row to the report.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use mds_coordinator::dead_letter::{LetterDraft, LetterItem};
-use mds_coordinator::{DeadLetterQueue, Metrics, Reason, Refusal, WriteCoordinator};
-use mds_core::{Record, Sourced};
-use mds_formats::{InvalidRow, Options};
+use mds_coordinator::{DeadLetterQueue, Metrics, WriteCoordinator};
+use mds_core::{Sourced, Timestamp};
+use mds_formats::Options;
 use mds_store::Store;
+use tokio::sync::mpsc;
 use tokio::sync::watch::{Receiver, Sender};
 use tokio::task::JoinSet;
 
 use super::Args;
+use super::dry_run;
 use super::input::{self, Input};
 use super::progress::Progress;
-use super::read::{self, Chunk, Said};
-use super::report::{self, Tally};
-use super::watch::{self, FIRST_ROWS, Stop};
+use super::read::{self, Said};
+use super::report::{Report, Tally, Unread};
+use super::rows::Seen;
+use super::stop::{MaxBad, Stop};
+use super::watch::{self, Outages, Signals};
 use crate::context::Context;
 use crate::exit::{Exit, Usage};
 use crate::pipeline::{self, MarketRecord};
 
+/// How long a file's reader may take to say what comes next, once the run has stopped.
+const NEXT_CHUNK: Duration = Duration::from_secs(2);
+
 /// What the parts of a run share.
-struct Run<R: MarketRecord> {
+pub(super) struct Run<R: MarketRecord> {
     inputs: Vec<Input>,
     next: AtomicUsize,
     options: Options,
-    revision: Option<mds_core::Timestamp>,
-    max_bad: Option<watch::MaxBad>,
-    store: Store,
-    letters: Arc<DeadLetterQueue<Sourced<R>>>,
-    coordinator: WriteCoordinator<Sourced<R>>,
+    pub(super) revision: Option<Timestamp>,
+    pub(super) max_outage: Duration,
+    pub(super) max_bad: Option<MaxBad>,
+    pub(super) store: Store,
+    pub(super) letters: Arc<DeadLetterQueue<Sourced<R>>>,
+    pub(super) coordinator: WriteCoordinator<Sourced<R>>,
     tally: Mutex<Tally>,
     stop: Sender<Option<Stop>>,
     progress: Progress,
@@ -45,16 +51,16 @@ pub(super) async fn ingest<R>(args: &Args, context: &Context) -> anyhow::Result<
 where
     R: MarketRecord,
 {
-    let inputs = input::expand(&args.inputs)?;
+    let inputs = input::expand(&args.inputs, &context.store_url()?)?;
     if inputs.is_empty() {
         return Err(Usage::new("there are no files in what was given; name one").into());
     }
     let options = args.options(context.settings.tenant_id());
     if args.dry_run {
-        return report::dry_run::<R>(&inputs, &options, args, context).await;
+        return dry_run::run::<R>(&inputs, &options, args, context).await;
     }
     // All of this fails before the first row, or not at all.
-    let store = pipeline::open_store(&context.settings).await?;
+    let store = pipeline::open_store(context, args.max_outage).await?;
     let dlq = context.dlq_path(R::KIND);
     let letters = pipeline::open_letters::<R>(&dlq)?;
     let coordinator =
@@ -71,6 +77,7 @@ where
         next: AtomicUsize::new(0),
         options,
         revision: args.revision,
+        max_outage: args.max_outage,
         max_bad: args.max_bad,
         store,
         letters,
@@ -80,20 +87,26 @@ where
         quiet: context.quiet,
     });
     let started = std::time::Instant::now();
-    run.all(args.jobs, args.max_outage).await;
-    let stopped = run.coordinator.stop(true, pipeline::STOP_TIMEOUT).await;
-    run.store.close().await;
+    run.all(args.jobs).await;
+    let stop = run.stop.borrow().clone();
+    let grace = stop.as_ref().map_or(pipeline::STOP_TIMEOUT, Stop::grace);
+    let stopped = run.coordinator.stop(true, grace).await;
+    pipeline::close_store(&run.store).await;
     if let Some(metrics) = metrics {
         metrics.abort();
     }
-    let seconds = started.elapsed().as_secs_f64();
-    let mut tally = run
-        .tally
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
-    tally.stop.clone_from(&run.stop.borrow());
-    report::tell(R::KIND, &tally, &stopped.stats, seconds, &dlq, args.json)
+    let tally = run.tally().clone();
+    let report = Report {
+        kind: R::KIND,
+        tally,
+        stats: stopped.stats,
+        stop,
+        revision: args.revision,
+        seconds: started.elapsed().as_secs_f64(),
+        dlq,
+    };
+    run.progress.finish();
+    report.tell(args.json)
 }
 
 /// Serves metrics until it is aborted.
@@ -135,12 +148,14 @@ where
 {
     /// Reads all inputs and waits until everything accepted has its fate, or there is a reason to
     /// stop.
-    async fn all(self: &Arc<Self>, jobs: u16, max_outage: Duration) {
+    async fn all(self: &Arc<Self>, jobs: u16) {
         let mut tasks = JoinSet::new();
         for _ in 0..jobs {
             let run = Arc::clone(self);
             tasks.spawn(async move { run.job().await });
         }
+        let signals = Signals::listen();
+        let outages = Outages::new(self.max_outage, |text: &str| self.say(text));
         let stop = {
             let work = async {
                 while let Some(ended) = tasks.join_next().await {
@@ -149,22 +164,25 @@ where
                         self.tally().errors.push((Exit::Failure, error.to_string()));
                     }
                 }
-                while self
-                    .coordinator
-                    .flush(Duration::from_secs(1))
-                    .await
-                    .outstanding
-                    > 0
-                {}
+                let second = Duration::from_secs(1);
+                while self.coordinator.flush(second).await.outstanding > 0 {}
             };
             tokio::select! {
-                () = work => None,
-                stop = watch::stop_reason(&self.coordinator, max_outage) => Some(stop),
+                () = work => {
+                    outages.over();
+                    None
+                }
+                stop = watch::stop_reason(&self.coordinator, &outages, &signals) => Some(stop),
                 stop = self.stopped() => Some(stop),
                 () = self.progress.follow(|| self.message()) => None,
             }
         };
         if let Some(stop) = stop {
+            if matches!(stop, Stop::Interrupted | Stop::Terminated) {
+                self.say(
+                    "stopping: what was accepted is settled first; a second SIGINT ends at once",
+                );
+            }
             self.stop_for(stop);
         }
         // The readers see the stop and end; what they hold was not taken.
@@ -173,9 +191,9 @@ where
 
     fn message(&self) -> String {
         let stats = self.coordinator.stats();
-        let waits = match self.coordinator.degraded().first() {
+        let waits = match self.coordinator.failing_for() {
             None => String::new(),
-            Some(reason) => format!("  waiting: {reason:?}"),
+            Some(time) => format!("  waiting for the store since {} s", time.as_secs()),
         };
         let bad = self.tally().invalid;
         format!(
@@ -185,12 +203,12 @@ where
         )
     }
 
-    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+    pub(super) fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a reason to stop.
-    async fn stopped(&self) -> Stop {
+    pub(super) async fn stopped(&self) -> Stop {
         let mut stop: Receiver<Option<Stop>> = self.stop.subscribe();
         let reason = stop
             .wait_for(Option::is_some)
@@ -204,7 +222,7 @@ where
         }
     }
 
-    fn stop_for(&self, reason: Stop) {
+    pub(super) fn stop_for(&self, reason: Stop) {
         self.stop.send_if_modified(|now| {
             let first = now.is_none();
             now.get_or_insert(reason);
@@ -212,179 +230,118 @@ where
         });
     }
 
+    fn is_stopped(&self) -> bool {
+        self.stop.borrow().is_some()
+    }
+
+    /// Tells something about the run, unless only errors are told.
+    pub(super) fn say(&self, text: &str) {
+        if !self.quiet {
+            self.progress.println(text);
+        }
+    }
+
     /// Takes one input after the other.
     async fn job(&self) {
-        while self.stop.borrow().is_none() {
-            let Some(input) = self.inputs.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(input) = self.inputs.get(index) else {
                 return;
             };
-            if let Err(error) = self.input(input).await {
-                self.tally()
-                    .errors
-                    .push((Exit::Failure, format!("{error:#}")));
+            if self.is_stopped() {
+                // That those after an input that was begun are unread goes without saying.
+                let mut tally = self.tally();
+                if tally.unread.is_empty() {
+                    let first = Unread::From(format!("{}:1", input.name()));
+                    tally.unread.insert(index, first);
+                }
+                return;
+            }
+            if let Err(error) = self.input(index, input).await {
+                let error = format!("{error:#}");
+                self.tally().errors.push((Exit::Failure, error));
             }
         }
     }
 
-    async fn input(&self, input: &Input) -> anyhow::Result<()> {
-        let (base, note) = input::base_revision(input, R::KIND, self.revision, &self.store).await?;
+    fn unread(&self, index: usize, unread: Unread) {
+        self.tally().unread.insert(index, unread);
+    }
+
+    async fn input(&self, index: usize, input: &Input) -> anyhow::Result<()> {
         let name = input.name();
-        self.notes(&name, note.as_slice());
+        let Some(base) = self.base_revision(input).await? else {
+            self.unread(index, Unread::From(format!("{name}:1")));
+            return Ok(());
+        };
         let position = Arc::clone(&self.progress.position);
         let mut said = read::start::<R>(input.clone(), self.options.clone(), base, position)
             .context("cannot start the thread that reads")?;
-        let mut seen = (0, 0);
+        let mut seen = Seen::default();
         loop {
             let next = tokio::select! {
                 biased;
-                _ = self.stopped() => return Ok(()),
+                _ = self.stopped() => break,
                 next = said.recv() => next,
             };
             match next {
+                Some(Said::Notes(notes)) => self.notes(&name, &notes),
                 Some(Said::Chunk(chunk)) => {
-                    if !self.chunk(chunk, &mut seen).await {
+                    if let Err(first) = self.chunk(chunk, &mut seen).await {
+                        let first = first.as_ref().map(Unread::before);
+                        self.unread(
+                            index,
+                            first.unwrap_or_else(|| Unread::after(seen.last.as_ref())),
+                        );
                         return Ok(());
                     }
                 }
-                Some(Said::Ended { notes }) => {
-                    self.notes(&name, &notes);
-                    return Ok(());
-                }
-                Some(Said::Failed { error, notes }) => {
-                    self.notes(&name, &notes);
-                    let exit = if error.is_usage() {
-                        Exit::Usage
-                    } else {
-                        Exit::Failure
-                    };
-                    let text = format!("{:#}", anyhow::Error::new(error));
-                    self.tally().errors.push((exit, text));
+                Some(Said::Ended) => return Ok(()),
+                Some(Said::Failed(error)) => {
+                    let exit = error.exit();
+                    self.tally().errors.push((exit, error.told()));
                     return Ok(());
                 }
                 None => anyhow::bail!("{name}: the thread that reads ended without a word"),
             }
         }
+        if let Some(unread) = rest(said, input, seen).await {
+            self.unread(index, unread);
+        }
+        Ok(())
     }
 
-    fn notes(&self, name: &str, notes: &[String]) {
-        if !self.quiet {
-            for note in notes {
-                self.progress.println(&format!("{name}: {note}"));
-            }
-        }
-    }
-
-    /// Takes a chunk; `false` if the run stops. `seen` counts (rows, records) of this input.
-    async fn chunk(&self, chunk: Chunk<R>, seen: &mut (u64, u64)) -> bool {
-        let Chunk {
-            mut records,
-            invalid,
-            skipped,
-        } = chunk;
-        let bad = invalid.len() as u64;
-        seen.0 += bad + records.len() as u64;
-        seen.1 += records.len() as u64;
-        if let Err(error) = self.letters_of(invalid).await {
-            let mut tally = self.tally();
-            tally.refused += bad;
-            tally.note_not_taken(&records);
-            drop(tally);
-            self.stop_for(Stop::Letters { error });
-            return false;
-        }
-        {
-            let mut tally = self.tally();
-            tally.invalid += bad;
-            for (reason, rows) in skipped {
-                *tally.skipped.entry(reason).or_insert(0) += rows;
-            }
-        }
-        if !self.submit(&mut records).await {
-            self.tally().note_not_taken(&records);
-            return false;
-        }
-        self.judge(*seen)
-    }
-
-    /// Stops the run where too many rows are bad.
-    fn judge(&self, seen: (u64, u64)) -> bool {
-        let tally = self.tally();
-        let (bad, read) = (tally.invalid, tally.read());
-        drop(tally);
-        if seen.0 >= FIRST_ROWS && seen.1 == 0 {
-            self.stop_for(Stop::AllBad);
-            return false;
-        }
-        if self.max_bad.is_some_and(|most| most.is_exceeded(bad, read)) {
-            self.stop_for(Stop::TooManyBad { bad, read });
-            return false;
-        }
-        true
-    }
-
-    /// Submits records; `false` if the run stops before all are accepted or refused.
-    async fn submit(&self, records: &mut VecDeque<Sourced<R>>) -> bool {
-        while !records.is_empty() {
-            let before = records.len();
-            let result = tokio::select! {
-                biased;
-                result = self.coordinator.submit_many(records) => Some(result),
-                _ = self.stopped() => None,
-            };
-            self.tally().accepted += (before - records.len()) as u64;
-            match result {
-                None => return false,
-                Some(Ok(_)) => {}
-                Some(Err(error)) if error.refusal == Refusal::Closed => return false,
-                Some(Err(error)) => {
-                    // One record that cannot be taken costs itself only.
-                    let Some(record) = records.pop_front() else {
-                        continue;
-                    };
-                    let mut tally = self.tally();
-                    tally.refused += 1;
-                    tally.note_refused(&record, error.refusal);
-                }
-            }
-        }
-        true
-    }
-
-    /// Writes the letters of rows that are no records.
-    async fn letters_of(&self, invalid: Vec<InvalidRow>) -> Result<(), String> {
-        if invalid.is_empty() {
-            return Ok(());
-        }
-        let letters = Arc::clone(&self.letters);
-        let write = tokio::task::spawn_blocking(move || {
-            letters.append(invalid.iter().map(invalid_letter::<R>).collect())
-        });
-        match write.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::new(error))),
-            Err(error) => Err(error.to_string()),
+    pub(super) fn notes(&self, name: &str, notes: &[String]) {
+        for note in notes {
+            self.say(&format!("{name}: {note}"));
         }
     }
 }
 
-fn invalid_letter<R: Record>(row: &InvalidRow) -> LetterDraft {
-    let error = if row.value.is_empty() {
-        format!("{}: {}", row.field, row.rule)
-    } else {
-        format!("{} = {:?}: {}", row.field, row.value, row.rule)
-    };
-    let item = LetterItem::line(row.raw.as_bytes());
-    let mut letter = LetterDraft::new(R::KIND.as_str(), Reason::Invalid, error, "invalid", item);
-    letter.kind = Some(R::KIND.as_str().to_owned());
-    letter.code = Some(row.code.to_owned());
-    let mut set = |key: &str, value: serde_json::Value| {
-        letter.metadata.insert(key.to_owned(), value);
-    };
-    set("path", row.origin.path.as_ref().into());
-    set("line", row.origin.line.into());
-    set("field", row.field.as_ref().into());
-    if row.truncated {
-        set("truncated", true.into());
+/// What an input holds beyond what was taken, after the run has stopped; `None` where it is taken
+/// to its end.
+async fn rest<R: MarketRecord>(
+    mut said: mpsc::Receiver<Said<R>>,
+    input: &Input,
+    seen: Seen,
+) -> Option<Unread> {
+    loop {
+        let next = match input {
+            Input::File(_) => tokio::time::timeout(NEXT_CHUNK, said.recv()).await.ok(),
+            // Nobody knows when a producer says more.
+            Input::Stdin => said.try_recv().ok().map(Some),
+        };
+        match next {
+            Some(Some(Said::Notes(_))) => {}
+            Some(Some(Said::Chunk(chunk))) => {
+                if let Some(first) = &chunk.first {
+                    return Some(Unread::before(first));
+                }
+            }
+            Some(Some(Said::Ended)) => return None,
+            Some(Some(Said::Failed(_)) | None) | None => {
+                return Some(Unread::after(seen.last.as_ref()));
+            }
+        }
     }
-    letter
 }

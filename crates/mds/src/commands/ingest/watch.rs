@@ -1,195 +1,157 @@
-//! Reasons to stop before the input ends.
+//! What a run looks at while it works: signals, and whether the store and the dead letters can be
+//! written.
 
-use std::fmt;
-use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mds_coordinator::{Degraded, WriteCoordinator};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch::{Receiver, Sender};
+use tokio::time::Instant;
 
+use super::stop::{Stop, shown};
 use crate::exit::Exit;
-
-/// Rows from which on a share of bad rows is judged, and after which a file of bad rows only is
-/// taken for a wrong format or `--map`.
-pub(super) const FIRST_ROWS: u64 = 1_000;
-
-/// How many bad rows are too many.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum MaxBad {
-    Rows(u64),
-    Percent(f64),
-}
-
-impl FromStr for MaxBad {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let refuse =
-            || format!("{text:?} is neither a number of rows nor a percentage, such as 5%");
-        match text.strip_suffix('%') {
-            None => text.parse().map(Self::Rows).map_err(|_| refuse()),
-            Some(share) => match share.parse::<f64>() {
-                Ok(share) if (0.0..=100.0).contains(&share) => Ok(Self::Percent(share)),
-                _ => Err(refuse()),
-            },
-        }
-    }
-}
-
-impl MaxBad {
-    /// Whether `bad` of `read` rows are too many.
-    #[expect(clippy::cast_precision_loss, reason = "a share of rows")]
-    pub(super) fn is_exceeded(self, bad: u64, read: u64) -> bool {
-        match self {
-            Self::Rows(most) => bad > most,
-            Self::Percent(most) => read >= FIRST_ROWS && bad as f64 * 100.0 > most * read as f64,
-        }
-    }
-}
-
-/// Why a run stops early.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Stop {
-    /// SIGINT.
-    Interrupted,
-    /// SIGTERM.
-    Terminated,
-    /// The store was away for longer than allowed.
-    Outage { limit: Duration, error: String },
-    /// An error that no retry helps.
-    Fatal { error: String },
-    /// The dead letters cannot be written.
-    Letters { error: String },
-    /// More bad rows than allowed.
-    TooManyBad { bad: u64, read: u64 },
-    /// Not one row of the first thousand is a record.
-    AllBad,
-}
-
-impl Stop {
-    pub(crate) const fn exit(&self) -> Exit {
-        match self {
-            Self::Interrupted => Exit::Interrupted,
-            Self::Terminated => Exit::Terminated,
-            Self::AllBad => Exit::Usage,
-            _ => Exit::Failure,
-        }
-    }
-}
-
-impl fmt::Display for Stop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Interrupted => f.write_str("stopped by SIGINT"),
-            Self::Terminated => f.write_str("stopped by SIGTERM"),
-            Self::Outage { limit, error } => {
-                write!(
-                    f,
-                    "the store was away for longer than --max-outage ({limit:?}): {error}"
-                )
-            }
-            Self::Fatal { error } => write!(f, "the store cannot be written to: {error}"),
-            Self::Letters { error } => write!(f, "the dead letters cannot be written: {error}"),
-            Self::TooManyBad { bad, read } => {
-                write!(
-                    f,
-                    "{bad} of {read} rows are bad, more than --max-bad allows"
-                )
-            }
-            Self::AllBad => write!(
-                f,
-                "the first {FIRST_ROWS} rows are all bad: the format, --map or --time-format is \
-                 probably wrong; `mds dlq list` shows the rows"
-            ),
-        }
-    }
-}
-
-/// Waits for SIGINT or SIGTERM. A second SIGINT ends the process at once.
-async fn signals() -> Stop {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        // Without handlers the signals end the process as they always do.
-        return std::future::pending().await;
-    };
-    let stop = tokio::select! {
-        _ = interrupt.recv() => Stop::Interrupted,
-        _ = terminate.recv() => Stop::Terminated,
-    };
-    tokio::spawn(async move {
-        interrupt.recv().await;
-        std::process::exit(i32::from(Exit::Interrupted.code()));
-    });
-    stop
-}
 
 /// How often the state of the write path is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Waits for a signal, or until the store or the dead letters are away for longer than `limit`.
-pub(crate) async fn stop_reason<T: Send + Sync + 'static>(
-    coordinator: &WriteCoordinator<T>,
-    limit: Duration,
-) -> Stop {
-    tokio::select! {
-        stop = signals() => stop,
-        stop = outage(coordinator, limit) => stop,
+/// SIGINT and SIGTERM, from [`Signals::listen`] to the end of the process: the first one asks for
+/// an orderly end, a SIGINT after it ends the process at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Signals(Receiver<Option<Stop>>);
+
+impl Signals {
+    /// Takes the signals over. Call it within a runtime.
+    pub(crate) fn listen() -> Self {
+        let sender = Sender::new(None);
+        let signals = Self(sender.subscribe());
+        // Without handlers the signals end the process as they always do.
+        if let (Ok(mut interrupt), Ok(mut terminate)) = (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+        ) {
+            tokio::spawn(async move {
+                let stop = tokio::select! {
+                    _ = interrupt.recv() => Stop::Interrupted,
+                    _ = terminate.recv() => Stop::Terminated,
+                };
+                sender.send_replace(Some(stop));
+                interrupt.recv().await;
+                std::process::exit(i32::from(Exit::Interrupted.code()));
+            });
+        }
+        signals
+    }
+
+    /// Waits for the first signal; cancel safe.
+    pub(crate) async fn stop(&self) -> Stop {
+        let mut first = self.0.clone();
+        match first.wait_for(Option::is_some).await.map(|s| s.clone()) {
+            Ok(Some(stop)) => stop,
+            // Nobody listens.
+            _ => std::future::pending().await,
+        }
     }
 }
 
-/// Waits until the store, or the place of the dead letters, is away for longer than `limit` (zero:
-/// for ever), or the store fails for good.
+/// Tells of the beginning and the end of an outage of the store.
+pub(crate) struct Outages<F> {
+    limit: Duration,
+    tell: F,
+    since: Mutex<Option<Instant>>,
+}
+
+impl<F: Fn(&str)> Outages<F> {
+    /// None so far; one longer than `limit` (zero: none) will end the run.
+    pub(crate) fn new(limit: Duration, tell: F) -> Self {
+        Self {
+            limit,
+            tell,
+            since: Mutex::default(),
+        }
+    }
+
+    /// The store is away, for so long already.
+    pub(super) fn away(&self, length: Duration, error: &str) {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.is_some() {
+            return;
+        }
+        *since = Instant::now().checked_sub(length);
+        drop(since);
+        let most = if self.limit > Duration::ZERO {
+            format!(" (at most {})", shown(self.limit))
+        } else {
+            String::new()
+        };
+        (self.tell)(&format!("waiting for the store{most}: {error}"));
+    }
+
+    /// The store answers.
+    pub(crate) fn over(&self) {
+        let since = self
+            .since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(since) = since {
+            let seconds = since.elapsed().as_secs_f64();
+            (self.tell)(&format!("the store is back after {seconds:.1} s"));
+        }
+    }
+
+    /// Whether an outage of that length is one too long.
+    pub(super) fn is_over_limit(&self, length: Option<Duration>) -> bool {
+        self.limit > Duration::ZERO && length.is_some_and(|length| length > self.limit)
+    }
+}
+
+/// Waits for a signal, or until the store or the dead letters are away for longer than allowed, or
+/// fail for good.
+pub(crate) async fn stop_reason<T: Send + Sync + 'static>(
+    coordinator: &WriteCoordinator<T>,
+    outages: &Outages<impl Fn(&str)>,
+    signals: &Signals,
+) -> Stop {
+    tokio::select! {
+        stop = signals.stop() => stop,
+        stop = outage(coordinator, outages) => stop,
+    }
+}
+
 async fn outage<T: Send + Sync + 'static>(
     coordinator: &WriteCoordinator<T>,
-    limit: Duration,
+    outages: &Outages<impl Fn(&str)>,
 ) -> Stop {
-    let mut letters_since = None;
+    let mut letters_since: Option<Instant> = None;
+    let limit = outages.limit;
+    let error = || coordinator.last_error().unwrap_or_default();
     loop {
         tokio::time::sleep(LOOK).await;
         let degraded = coordinator.degraded();
-        let fatal = |reason: &Degraded| match reason {
-            Degraded::Fatal { error } => Some(error.clone().unwrap_or_default()),
-            _ => None,
-        };
-        if let Some(error) = degraded.iter().find_map(fatal) {
-            return Stop::Fatal { error };
+        if degraded.iter().any(|d| matches!(d, Degraded::Fatal { .. })) {
+            return Stop::Fatal { error: error() };
+        }
+        let failing = coordinator.failing_for();
+        match failing {
+            // An error that is over with the next attempt is not worth a word.
+            Some(length) if length > LOOK => outages.away(length, &error()),
+            Some(_) => {}
+            None => outages.over(),
+        }
+        if outages.is_over_limit(failing) {
+            return Stop::Outage {
+                limit,
+                error: error(),
+            };
         }
         if degraded.contains(&Degraded::DeadLettersFailing) {
-            letters_since.get_or_insert_with(tokio::time::Instant::now);
+            letters_since.get_or_insert_with(Instant::now);
         } else {
             letters_since = None;
         }
-        let is_over = |since: Option<Duration>| {
-            limit > Duration::ZERO && since.is_some_and(|since| since > limit)
-        };
-        if is_over(coordinator.failing_for()) {
-            let error = coordinator.last_error().unwrap_or_default();
-            return Stop::Outage { limit, error };
-        }
-        if is_over(letters_since.map(|since| since.elapsed())) {
-            let error = format!("for longer than --max-outage ({limit:?})");
-            return Stop::Letters { error };
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bad_rows_are_counted_or_weighed() {
-        let rows: MaxBad = "10".parse().unwrap();
-        assert!(!rows.is_exceeded(10, 10));
-        assert!(rows.is_exceeded(11, 1_000_000));
-        let share: MaxBad = "0.5%".parse().unwrap();
-        assert!(!share.is_exceeded(500, 999), "too few rows to judge");
-        assert!(!share.is_exceeded(5, 1_000));
-        assert!(share.is_exceeded(6, 1_000));
-        for bad in ["", "x", "101%", "-1", "5.5"] {
-            assert!(bad.parse::<MaxBad>().is_err(), "{bad}");
+        if outages.is_over_limit(letters_since.map(|since| since.elapsed())) {
+            return Stop::LettersOutage { limit };
         }
     }
 }

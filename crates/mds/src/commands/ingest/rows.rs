@@ -1,0 +1,134 @@
+//! Rows on their way from a reader into the write path.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use mds_coordinator::dead_letter::{LetterDraft, LetterItem};
+use mds_coordinator::{Reason, Refusal};
+use mds_core::{Origin, Record, Sourced};
+use mds_formats::InvalidRow;
+
+use super::read::Chunk;
+use super::run::Run;
+use super::stop::{FIRST_ROWS, Stop};
+use crate::pipeline::MarketRecord;
+
+/// How far an input has been taken.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Rows, records among them.
+    rows: u64,
+    records: u64,
+    /// Where the last row that was taken stands.
+    pub(super) last: Option<Origin>,
+}
+
+impl<R: MarketRecord> Run<R> {
+    /// Takes a chunk; where the run stops before all of it is taken, answers with the first row
+    /// that is not.
+    pub(super) async fn chunk(
+        &self,
+        mut chunk: Chunk<R>,
+        seen: &mut Seen,
+    ) -> Result<(), Option<Origin>> {
+        let last = chunk.last().cloned();
+        let bad = chunk.invalid.len() as u64;
+        seen.rows += bad + chunk.records.len() as u64;
+        seen.records += chunk.records.len() as u64;
+        if let Err(error) = self.letters_of(chunk.invalid).await {
+            self.stop_for(Stop::Letters { error });
+            return Err(chunk.first);
+        }
+        {
+            let mut tally = self.tally();
+            tally.invalid += bad;
+            for (reason, rows) in chunk.skipped {
+                *tally.skipped.entry(reason).or_insert(0) += rows;
+            }
+        }
+        if !self.submit(&mut chunk.records).await {
+            return Err(chunk.records.front().and_then(|row| row.origin.clone()));
+        }
+        seen.last = last.or(seen.last.take());
+        self.judge(seen);
+        Ok(())
+    }
+
+    /// Stops the run where too many rows are bad.
+    fn judge(&self, seen: &Seen) {
+        let tally = self.tally();
+        let (bad, read) = (tally.invalid, tally.read());
+        drop(tally);
+        if seen.rows >= FIRST_ROWS && seen.records == 0 {
+            self.stop_for(Stop::AllBad);
+        } else if self.max_bad.is_some_and(|most| most.is_exceeded(bad, read)) {
+            self.stop_for(Stop::TooManyBad { bad, read });
+        }
+    }
+
+    /// Submits records; `false` if the run stops before all are accepted or refused.
+    async fn submit(&self, records: &mut VecDeque<Sourced<R>>) -> bool {
+        while !records.is_empty() {
+            let before = records.len();
+            let result = tokio::select! {
+                biased;
+                result = self.coordinator.submit_many(records) => Some(result),
+                _ = self.stopped() => None,
+            };
+            self.tally().accepted += (before - records.len()) as u64;
+            match result {
+                None => return false,
+                Some(Ok(_)) => {}
+                Some(Err(error)) if error.refusal == Refusal::Closed => return false,
+                Some(Err(error)) => {
+                    // One record that cannot be taken costs itself only.
+                    let Some(record) = records.pop_front() else {
+                        continue;
+                    };
+                    let mut tally = self.tally();
+                    tally.refused += 1;
+                    tally.note_refused(&record, error.refusal);
+                }
+            }
+        }
+        true
+    }
+
+    /// Writes the letters of rows that are no records.
+    async fn letters_of(&self, invalid: Vec<InvalidRow>) -> Result<(), String> {
+        if invalid.is_empty() {
+            return Ok(());
+        }
+        let letters = Arc::clone(&self.letters);
+        let write = tokio::task::spawn_blocking(move || {
+            letters.append(invalid.iter().map(invalid_letter::<R>).collect())
+        });
+        match write.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::new(error))),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+fn invalid_letter<R: Record>(row: &InvalidRow) -> LetterDraft {
+    let error = if row.value.is_empty() {
+        format!("{}: {}", row.field, row.rule)
+    } else {
+        format!("{} = {:?}: {}", row.field, row.value, row.rule)
+    };
+    let item = LetterItem::line(row.raw.as_bytes());
+    let mut letter = LetterDraft::new(R::KIND.as_str(), Reason::Invalid, error, "invalid", item);
+    letter.kind = Some(R::KIND.as_str().to_owned());
+    letter.code = Some(row.code.to_owned());
+    let mut set = |key: &str, value: serde_json::Value| {
+        letter.metadata.insert(key.to_owned(), value);
+    };
+    set("path", row.origin.path.as_ref().into());
+    set("line", row.origin.line.into());
+    set("field", row.field.as_ref().into());
+    if row.truncated {
+        set("truncated", true.into());
+    }
+    letter
+}
