@@ -131,9 +131,16 @@ pub(super) fn load_average() -> Option<f64> {
     text.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// The middle value; of an even number the upper of the two.
+/// The middle value; of an even number the mean of the two.
 pub(super) fn median(values: &[f64]) -> f64 {
-    percentile(values, 50.0)
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let upper = sorted.len() / 2;
+    let lower = sorted.len().saturating_sub(1) / 2;
+    match (sorted.get(lower), sorted.get(upper)) {
+        (Some(lower), Some(upper)) => f64::midpoint(*lower, *upper),
+        _ => f64::NAN,
+    }
 }
 
 /// The value that `percent` of the values do not exceed (nearest rank); `NaN` of none.
@@ -196,6 +203,8 @@ mod tests {
         let values = [5.0, 1.0, 4.0, 2.0, 3.0];
         for (found, expected) in [
             (median(&values), 3.0_f64),
+            (median(&values[..4]), 3.0),
+            (median(&[1.0, 2.0]), 1.5),
             (percentile(&values, 99.0), 5.0),
             (percentile(&values, 0.0), 1.0),
         ] {
@@ -204,6 +213,6 @@ mod tests {
                 "{found} instead of {expected}"
             );
         }
-        assert!(percentile(&[], 50.0).is_nan());
+        assert!(percentile(&[], 50.0).is_nan() && median(&[]).is_nan());
     }
 }
