@@ -135,17 +135,20 @@ impl Default for CircuitBreaker {
     }
 }
 
+/// The shortest time that a circuit stays open.
+const SHORTEST_OPEN: Duration = Duration::from_millis(1);
 /// The first and the longest wait between probes while the coordinator drains.
 const DRAIN_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 impl CircuitBreaker {
     /// A closed breaker that opens after `failure_threshold` failures in a row (at least 1) and
-    /// lets a probe through after `half_open_after`.
+    /// lets a probe through after `half_open_after` (at least a millisecond: without any time every
+    /// caller would be the one probe).
     pub fn new(failure_threshold: u32, half_open_after: Duration) -> Self {
         Self {
             shared: Arc::new(Shared {
                 failure_threshold: failure_threshold.max(1),
-                half_open_after,
+                half_open_after: half_open_after.max(SHORTEST_OPEN),
                 inner: Mutex::new(Inner {
                     state: CircuitState::Closed,
                     failures: 0,

@@ -31,6 +31,12 @@ pub enum ConfigError {
         /// The parameter.
         name: &'static str,
     },
+    /// A time must be longer than nothing.
+    #[error("{name} must be longer than zero")]
+    NoTime {
+        /// The parameter.
+        name: &'static str,
+    },
     /// Two parameters contradict each other.
     #[error("{low} = {low_value} must not be above {high} = {high_value}")]
     Order {
@@ -342,7 +348,15 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
                 });
             }
         }
-        if self.retry_policy.backoff_multiplier < 1.0 {
+        if self.write_timeout.is_zero() {
+            return Err(ConfigError::NoTime {
+                name: "write_timeout",
+            });
+        }
+        // Not below 1, and a number.
+        if self.retry_policy.backoff_multiplier.is_nan()
+            || self.retry_policy.backoff_multiplier < 1.0
+        {
             return Err(ConfigError::Multiplier(
                 self.retry_policy.backoff_multiplier,
             ));

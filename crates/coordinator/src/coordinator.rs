@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mds_core::{Batch, Sink};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -121,7 +122,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         };
         // A place for the letter first: a producer that overflows the queue waits while the dead
         // letters cannot keep up, and what it pushed out is never without an owner.
-        let Ok(place) = self.context.jobs.reserve().await else {
+        let Some(place) = self.place_of_letter().await else {
             return Err(self.refused(SubmitError {
                 item,
                 refusal: Refusal::Closed,
@@ -256,6 +257,9 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         let mut reasons = Vec::new();
         if context.circuit() != CircuitState::Closed {
             reasons.push(Degraded::CircuitOpen { error: error() });
+        }
+        if context.breaker.is_none() && context.failing_for().is_some() {
+            reasons.push(Degraded::WritesFailing { error: error() });
         }
         if context.fatal.load(Ordering::Relaxed) {
             reasons.push(Degraded::Fatal { error: error() });
@@ -408,8 +412,22 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     }
 
     fn refuse_rest(&self, rest: usize, accepted: usize, refusal: Refusal) -> SubmitManyError {
-        self.context.queue.refuse(refusal, rest as u64);
+        // Those behind a record that is too large come again without it.
+        let rows = match refusal {
+            Refusal::TooLarge => 1,
+            _ => rest as u64,
+        };
+        self.context.queue.refuse(refusal, rows);
         SubmitManyError { accepted, refusal }
+    }
+
+    /// Waits until a group of letters has a place; `None` once the coordinator stops.
+    async fn place_of_letter(&self) -> Option<mpsc::Permit<'_, Vec<Job<T>>>> {
+        tokio::select! {
+            biased;
+            () = self.context.wait_for(Phase::Draining) => None,
+            place = self.context.jobs.reserve() => place.ok(),
+        }
     }
 
     /// `drop_oldest` where nobody keeps what goes.
@@ -429,13 +447,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     async fn push_out(&self, items: &mut VecDeque<T>) -> Result<usize, Refusal> {
         let queue = &self.context.queue;
         let place = if self.context.letters.sink.is_some() {
-            Some(
-                self.context
-                    .jobs
-                    .reserve()
-                    .await
-                    .map_err(|_| Refusal::Closed)?,
-            )
+            Some(self.place_of_letter().await.ok_or(Refusal::Closed)?)
         } else {
             None
         };
@@ -598,6 +610,8 @@ impl<T: Send + Sync + 'static> Drop for WriteCoordinator<T> {
             drop(self.finish(jobs, written));
         }
         let Some(tasks) = tasks else { return };
+        // The supervisor is not there any more to count them.
+        context.workers_alive.store(0, Ordering::Relaxed);
         context.publish(context.metrics.families());
         tasks.supervisor.abort();
         tasks.prober.abort();

@@ -29,6 +29,11 @@ pub enum Degraded {
         /// What it said.
         error: Option<String>,
     },
+    /// Writes fail, and there is no circuit breaker that would open.
+    WritesFailing {
+        /// The latest error.
+        error: Option<String>,
+    },
     /// Dead letters cannot be written; their records wait.
     DeadLettersFailing,
     /// Fewer workers run than should.

@@ -249,6 +249,14 @@ impl<T: Send + Sync + 'static> Letters<T> {
         sink.append(letters)
     }
 
+    fn item(&self, sink: &dyn DeadLetters<T>, item: &T) -> LetterItem {
+        catch_unwind(AssertUnwindSafe(|| sink.item(item))).unwrap_or_else(|_| {
+            self.callback_panics.fetch_add(1, Ordering::Relaxed);
+            log(|| tracing::error!(coord_id = %self.coord_id, "making the item of a letter panicked"));
+            LetterItem::line(b"making the item of this letter panicked")
+        })
+    }
+
     fn draft(&self, sink: &dyn DeadLetters<T>, item: &T, cause: &Cause) -> LetterDraft {
         let mut draft = LetterDraft {
             code: cause.code.clone(),
@@ -260,7 +268,7 @@ impl<T: Send + Sync + 'static> Letters<T> {
                 cause.reason,
                 cause.error.as_str(),
                 cause.error_class,
-                sink.item(item),
+                self.item(sink, item),
             )
         };
         if let Some(describe) = &self.describe
@@ -333,7 +341,10 @@ impl<T: Send + Sync + 'static> Letters<T> {
                     .append_each(jobs.iter().map(Job::share).collect())
                     .await
                 {
-                    Ok(()) => return,
+                    Ok(()) => {
+                        self.failing.store(false, Ordering::Relaxed);
+                        return;
+                    }
                     Err(rest) => jobs = Arc::new(rest),
                 }
             }

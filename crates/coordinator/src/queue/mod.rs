@@ -347,6 +347,11 @@ impl<T> BoundedQueue<T> {
             .map(|item| self.measure(item))
             .collect();
         let evict = evict && config.strategy == OverflowStrategy::DropOldest;
+        // What stands behind a record that is too large is not pushed, so nothing has to go for it.
+        let fit = sizes
+            .iter()
+            .take_while(|b| **b as usize <= config.max_bytes);
+        let wanted = fit.count().min(config.capacity);
         let now = self.now();
         let mut state = self.lock();
         if state.is_closed() {
@@ -361,7 +366,6 @@ impl<T> BoundedQueue<T> {
                 break;
             }
             // All that this chunk needs goes at once, in as few groups as there are.
-            let wanted = items.len().min(CHUNK).min(config.capacity);
             while evict
                 && pushed == 0
                 && !state.has_room(config, bytes)
@@ -425,7 +429,9 @@ impl<T> BoundedQueue<T> {
         self.update_level(state);
         let config = &self.shared.config;
         // A worker is needed for a batch that is full now, or to keep the time of a first record.
-        let full = state.size() >= config.batch_size || state.bytes() >= config.batch_bytes;
+        let full = state.size() >= config.batch_size
+            || state.bytes() >= config.batch_bytes
+            || state.is_full(config);
         let in_time = state
             .timekeeper
             .is_some_and(|kept| state.is_kept(config, kept));
@@ -477,7 +483,7 @@ impl<T> BoundedQueue<T> {
             let work = self.shared.work.notified();
             tokio::pin!(work);
             work.as_mut().enable();
-            let idle = {
+            let mut idle = {
                 let mut state = self.lock();
                 if stop_when() {
                     // The wake-up may have been meant for work.
@@ -504,6 +510,7 @@ impl<T> BoundedQueue<T> {
                 Idle {
                     shared: &self.shared,
                     timer,
+                    woke: false,
                 }
             };
             match idle.timer {
@@ -514,6 +521,7 @@ impl<T> BoundedQueue<T> {
                     () = tokio::time::sleep_until(at) => {}
                 },
             }
+            idle.woke = true;
         }
     }
 
@@ -761,6 +769,8 @@ impl<T> Drop for Waiting<'_, T> {
 struct Idle<'a, T> {
     shared: &'a Shared<T>,
     timer: Option<Instant>,
+    /// It looks again; otherwise it was cancelled while it waited.
+    woke: bool,
 }
 
 impl<T> Drop for Idle<'_, T> {
@@ -773,6 +783,10 @@ impl<T> Drop for Idle<'_, T> {
         state.idle_workers -= 1;
         if self.timer.is_some() && state.timekeeper == self.timer {
             state.timekeeper = None;
+            if !self.woke && state.idle_workers > 0 {
+                // Nobody would keep the time of what waits.
+                self.shared.work.notify_one();
+            }
         }
     }
 }

@@ -198,6 +198,11 @@ impl<T> State<T> {
         self.size() < config.capacity && self.bytes + bytes as usize <= config.max_bytes
     }
 
+    /// Whether no record at all has room: then a batch waits for company in vain.
+    pub(crate) fn is_full(&self, config: &QueueConfig) -> bool {
+        self.size() >= config.capacity
+    }
+
     /// Puts a record at the end of the fresh lane.
     pub(crate) fn push(&mut self, item: T, bytes: u32, enqueued: u64) {
         self.fresh.push_back(item);
@@ -272,7 +277,7 @@ impl<T> State<T> {
         gone: usize,
         freed: usize,
     ) -> bool {
-        self.size() + wanted > config.capacity + gone
+        self.size() + wanted > config.capacity.saturating_add(gone)
             || self.bytes - freed + bytes as usize > config.max_bytes
     }
 
@@ -310,7 +315,9 @@ impl<T> State<T> {
 
     fn fresh_deadline(&self, config: &QueueConfig, hurry: bool) -> Option<Instant> {
         let oldest = config.instant(self.meta.front()?.enqueued);
-        let full = self.fresh.len() >= config.batch_size || self.bytes >= config.batch_bytes;
+        let full = self.fresh.len() >= config.batch_size
+            || self.bytes >= config.batch_bytes
+            || self.is_full(config);
         if hurry || full {
             Some(oldest)
         } else {

@@ -5,6 +5,7 @@
 
 mod bad_rows;
 mod batching;
+mod corners;
 mod flushing;
 mod letters;
 mod outages;

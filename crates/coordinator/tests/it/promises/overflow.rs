@@ -236,7 +236,8 @@ async fn a_record_larger_than_the_bound_is_refused_at_once_by_every_strategy() {
             }
         );
         assert_eq!(rows, [1_001, 2]);
-        assert_eq!(refused(&coordinator, Refusal::TooLarge), 3);
+        // Row 1,001 twice; row 2 is not too large, and may come again.
+        assert_eq!(refused(&coordinator, Refusal::TooLarge), 2);
         assert_eq!(coordinator.stats().submitted, 1);
     }
 }
