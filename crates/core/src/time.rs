@@ -125,9 +125,10 @@ impl Date {
         self.0
     }
 
-    /// Midnight UTC at the start of the date.
+    /// Midnight UTC at the start of the date; the first or the last instant where the date lies
+    /// beyond it.
     pub fn midnight(self) -> Timestamp {
-        Timestamp(i64::from(self.0) * MICROS_PER_DAY)
+        Timestamp(i64::from(self.0).saturating_mul(MICROS_PER_DAY))
     }
 
     /// Parses `YYYY-MM-DD`.
@@ -240,6 +241,7 @@ mod tests {
         assert_eq!(Date::parse("1970-01-01"), Ok(Date(0)));
         assert_eq!(Date::parse("2022-12-16").unwrap().to_string(), "2022-12-16");
         assert_eq!(Date::parse("1969-12-31"), Ok(Date(-1)));
+        assert_eq!(Date(i32::MIN).midnight(), Timestamp(i64::MIN));
         for bad in [
             "2023-02-29",
             "2023-13-01",

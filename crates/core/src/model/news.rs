@@ -80,6 +80,7 @@ impl Record for News {
             symbol.normalize();
         }
         self.symbols.retain(|s| !s.is_empty());
+        self.symbol.take_if(|s| s.is_empty());
         match (&self.symbol, self.symbols.first()) {
             (None, Some(first)) => self.symbol = Some(first.clone()),
             (Some(only), None) => self.symbols.push(only.clone()),

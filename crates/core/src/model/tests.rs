@@ -147,6 +147,16 @@ fn a_news_id_is_made_from_the_article_and_stays() {
 }
 
 #[test]
+fn a_blank_symbol_of_news_is_none() {
+    let mut news: News = serde_json::from_str(
+        r#"{"vendor":"v","published_at":"2022-02-22T20:33:00Z","symbol":" ","title":"Up"}"#,
+    )
+    .unwrap();
+    news.normalize();
+    assert_eq!((news.symbol, news.symbols), (None, vec![]));
+}
+
+#[test]
 fn unknown_json_fields_are_refused() {
     let err = serde_json::from_str::<Bar>(r#"{"vendor":"v","close":1.0}"#).unwrap_err();
     assert!(err.to_string().contains("unknown field `close`"), "{err}");

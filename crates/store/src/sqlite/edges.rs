@@ -66,13 +66,15 @@ impl<'c, R: Layout> Edges<'c, R> {
         let mut rows = extents.query([series.id])?;
         while let Some(row) = rows.next()? {
             let extent: i64 = row.get(0)?;
-            let Some(slot) = self.filled_to(extent)? else {
+            // One that somebody else has written may lie beyond the numbers of buckets.
+            let Some(first) = extent.checked_mul(BUCKETS_PER_EXTENT) else {
+                continue;
+            };
+            let Some(slot) = self.filled_to(extent, first)? else {
                 continue;
             };
             let found = record
-                .query_row((extent * BUCKETS_PER_EXTENT, series.id, slot), |row| {
-                    R::read(&series.key, row, 0)
-                })
+                .query_row((first, series.id, slot), |row| R::read(&series.key, row, 0))
                 .optional()?;
             if found.is_some() {
                 return Ok(found);
@@ -81,11 +83,10 @@ impl<'c, R: Layout> Edges<'c, R> {
         Ok(None)
     }
 
-    fn filled_to(&mut self, extent: i64) -> rusqlite::Result<Option<i64>> {
+    fn filled_to(&mut self, extent: i64, first: i64) -> rusqlite::Result<Option<i64>> {
         if let Some(known) = self.filled_to.get(&extent) {
             return Ok(*known);
         }
-        let first = extent * BUCKETS_PER_EXTENT;
         let bucket: Option<i64> = self
             .conn
             .prepare_cached(&self.filled)?

@@ -271,3 +271,18 @@ async fn a_closed_store_is_one_file_that_holds_everything() {
         .collect();
     assert_eq!(names, ["market.db"]);
 }
+
+#[tokio::test]
+async fn an_extent_beyond_all_buckets_disturbs_no_answer() {
+    let place = Place::new();
+    let store = place.open().await;
+    write_new(&store, vec![bar(0, 1.0, 1)]).await;
+    for extent in [i64::MIN, i64::MAX] {
+        let insert = "INSERT INTO mds_extents (series_id, extent) VALUES (1, ?1)";
+        place.shell().execute(insert, [extent]).unwrap();
+    }
+    assert_eq!(all::<Bar>(&store).await, [bar(0, 1.0, 1)]);
+    assert_eq!(store.latest(Query::default()).await.unwrap().len(), 1);
+    assert_eq!(store.stats().await.unwrap().kinds[0].rows, 1);
+    assert_eq!(store.delete::<Bar>(Query::default()).await.unwrap(), 1);
+}
