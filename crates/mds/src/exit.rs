@@ -95,9 +95,26 @@ pub(crate) fn of_usage(error: &clap::Error) -> Exit {
 pub(crate) fn report(error: &anyhow::Error) -> Exit {
     let exit = of_error(error);
     if exit != Exit::Success {
-        output::note(format_args!("error: {error:#}"));
+        output::note(format_args!("error: {}", told(error)));
     }
     exit
+}
+
+/// An error and its causes, without those that say nothing new: drivers wrap the same message
+/// several times.
+pub(crate) fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        let bare = match cause.split_once(": ") {
+            Some((head, rest)) if head.starts_with("Error code ") => rest,
+            _ => &cause,
+        };
+        if !text.contains(bare) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn of_error(error: &anyhow::Error) -> Exit {
@@ -126,6 +143,19 @@ mod tests {
             }
         }
         assert_eq!(order.map(Exit::code), [0, 3, 2, 1, 130, 143]);
+    }
+
+    #[test]
+    fn causes_that_say_nothing_new_are_left_out() {
+        let driver = anyhow::anyhow!("Error code 26: file is not a database")
+            .context("file is not a database")
+            .context("x.db: cannot open the store (SQLITE_NOTADB)");
+        assert_eq!(
+            told(&driver),
+            "x.db: cannot open the store (SQLITE_NOTADB): file is not a database"
+        );
+        let other = anyhow::anyhow!("no such file").context("cannot open y");
+        assert_eq!(told(&other), "cannot open y: no such file");
     }
 
     #[test]

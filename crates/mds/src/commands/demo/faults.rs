@@ -2,11 +2,14 @@
 //!
 //! | share of the run | what happens |
 //! |---|---|
-//! | always | every 25th write reports a deadlock |
+//! | always | every 25th write reports a deadlock, one from 85 % on if none did |
 //! | 20 to 40 % | the store is away: writes and checks fail |
 //! | 50 to 55 % | writes are committed, but the answers are lost |
 //! | 62 to 66 % | the sink panics in every third write |
 //! | 75 % | one write never answers |
+//!
+//! A machine that is busy may write nothing in one of these spans. So the store is not back before
+//! a write has missed it, and lost answers and panics go on until there were three of each.
 //!
 //! Rows of one made-up symbol are refused by name, as a constraint would.
 
@@ -18,6 +21,9 @@ use mds_core::{Batch, ErrorKind, RowOutcome, Sink, SinkError, Sourced, WriteRepo
 use mds_store::{StoreSink, StoredRecord};
 
 use super::data::POISON;
+
+/// How many writes lose their answer, or panic, at least.
+const LEAST: u64 = 3;
 
 /// The time table, shared by the sinks of all kinds.
 #[derive(Debug)]
@@ -64,22 +70,27 @@ impl Faults {
     }
 
     fn is_away(&self) -> bool {
-        (20..40).contains(&self.percent())
+        let percent = self.percent();
+        percent >= 20 && (percent < 40 || self.outages.load(Ordering::Relaxed) == 0)
     }
 
     /// What strikes the next write.
     fn next(&self) -> Fault {
         let write = self.writes.fetch_add(1, Ordering::Relaxed);
         let percent = self.percent();
+        let so_far = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let is_due = |from: u128, to: u128, counter: &AtomicU64| {
+            percent >= from && (percent < to || so_far(counter) < LEAST)
+        };
         let (fault, count) = if self.is_away() {
             (Fault::Away, &self.outages)
-        } else if (50..55).contains(&percent) {
+        } else if is_due(50, 55, &self.lost_answers) {
             (Fault::LoseAnswer, &self.lost_answers)
-        } else if (62..66).contains(&percent) && write.is_multiple_of(3) {
+        } else if is_due(62, 66, &self.panics) && write.is_multiple_of(3) {
             (Fault::Panic, &self.panics)
         } else if percent >= 75 && !self.hung.swap(true, Ordering::Relaxed) {
             (Fault::Hang, &self.hangs)
-        } else if write % 25 == 24 {
+        } else if write % 25 == 24 || (percent >= 85 && so_far(&self.deadlocks) == 0) {
             (Fault::Deadlock, &self.deadlocks)
         } else {
             return Fault::None;

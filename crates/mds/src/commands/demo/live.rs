@@ -45,10 +45,7 @@ impl Live {
         }
         progress.position.store(settled, Ordering::Relaxed);
         let waits = if is_away { ", the store is away" } else { "" };
-        format!(
-            "{} rows in, {} queued{waits}",
-            grouped(settled),
-            grouped(queued)
-        )
+        let rows = progress.rows(settled);
+        format!("{rows}, {} queued{waits}", grouped(queued))
     }
 }

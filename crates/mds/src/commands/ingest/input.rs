@@ -11,8 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use mds_core::Timestamp;
+use mds_core::revision::MAX_AHEAD_MICROS;
 use mds_store::StoreUrl;
 use sha2::{Digest, Sha256};
+
+use crate::exit::Usage;
 
 /// One input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,28 +40,69 @@ impl Input {
 /// of the store itself.
 pub(super) fn expand(arguments: &[PathBuf], store: &StoreUrl) -> anyhow::Result<Vec<Input>> {
     let mut inputs = Vec::new();
-    let ours = store.path().and_then(|path| path.canonicalize().ok());
-    let is_ours = |file: &PathBuf| {
-        let (Some(ours), Ok(file)) = (&ours, file.canonicalize()) else {
-            return false;
-        };
-        ["", "-wal", "-shm"].iter().any(|end| {
-            let mut name = ours.clone().into_os_string();
-            name.push(end);
-            file.as_os_str() == name
-        })
-    };
     for argument in arguments {
         if argument.as_os_str() == "-" {
+            if inputs.contains(&Input::Stdin) {
+                return Err(Usage::new("standard input (-) can be given once only").into());
+            }
             inputs.push(Input::Stdin);
         } else if argument.is_dir() {
             let files = files_of(argument)?.into_iter();
-            inputs.extend(files.filter(|file| !is_ours(file)).map(Input::File));
+            let others = files.filter(|file| !is_of_store(file, store));
+            inputs.extend(others.map(Input::File));
         } else {
             inputs.push(Input::File(argument.clone()));
         }
     }
     Ok(inputs)
+}
+
+/// Whether a file is the database of the store, or its log or index.
+fn is_of_store(file: &Path, store: &StoreUrl) -> bool {
+    let Some(database) = store.path() else {
+        return false;
+    };
+    ["", "-wal", "-shm"].iter().any(|end| {
+        let mut name = database.as_os_str().to_owned();
+        name.push(end);
+        is_same(file, Path::new(&name))
+    })
+}
+
+/// Whether two paths lead to one file that exists.
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+/// Refuses dead letters in a file that holds something else: they would be appended to it.
+pub(super) fn check_dlq(dlq: &Path, inputs: &[Input], store: &StoreUrl) -> anyhow::Result<()> {
+    let what = if is_of_store(dlq, store) {
+        "the store"
+    } else if inputs
+        .iter()
+        .any(|input| matches!(input, Input::File(path) if is_same(path, dlq)))
+    {
+        "an input"
+    } else {
+        return Ok(());
+    };
+    let dlq = dlq.display();
+    let text = format!("dead letters cannot go to {dlq}, which is {what}; choose another --dlq");
+    Err(Usage::new(text).into())
+}
+
+/// Refuses a revision of the future: every later correction would lose against it.
+pub(super) fn check_revision(given: Option<Timestamp>) -> anyhow::Result<()> {
+    match given {
+        Some(given) if given.micros() > now().micros().saturating_add(MAX_AHEAD_MICROS) => {
+            let text = format!("--revision {given} is more than 5 minutes ahead of the clock");
+            Err(Usage::new(text).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The files of a folder and of the folders in it, by name; hidden ones are left out.

@@ -29,7 +29,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mds_core::settings::SettingFlag;
-use mds_core::{Bar, Fundamentals, Kind, News, OptionSnap, TenantId, Timeframe, Timestamp};
+use mds_core::{
+    Bar, Fundamentals, Kind, News, OptionSnap, Symbol, TenantId, Timeframe, Timestamp, Vendor,
+};
 use mds_formats::{Format, Mapping, Options, TimeFormat, Zone};
 
 pub(crate) use self::progress::Progress;
@@ -78,11 +80,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FORMAT")]
     time_format: Option<TimeFormat>,
     /// The vendor, where the file does not say
-    #[arg(long)]
-    vendor: Option<String>,
+    #[arg(long, value_parser = values::vendor)]
+    vendor: Option<Vendor>,
     /// The symbol, where the file does not say
-    #[arg(long)]
-    symbol: Option<String>,
+    #[arg(long, value_parser = values::symbol)]
+    symbol: Option<Symbol>,
     /// The span of the bars, where the file does not say: 1m, 1h, 1d
     #[arg(long, value_name = "SPAN")]
     timeframe: Option<Timeframe>,
@@ -157,8 +159,8 @@ impl Args {
     fn options(&self, tenant: TenantId) -> Options {
         Options {
             format: self.format.0,
-            vendor: self.vendor.as_deref().map(Into::into),
-            symbol: self.symbol.as_deref().map(Into::into),
+            vendor: self.vendor.clone(),
+            symbol: self.symbol.clone(),
             timeframe: self.timeframe,
             tz: self.tz.clone(),
             tenant: Some(tenant),

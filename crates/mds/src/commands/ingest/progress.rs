@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::report::grouped;
+
 /// How often it is redrawn.
 const REDRAW: Duration = Duration::from_millis(120);
 
@@ -30,9 +32,9 @@ impl Progress {
         };
         let bar = ProgressBar::with_draw_target(length, target);
         let template = if length.is_some() {
-            "{bar:30} {percent:>3}%  {msg}  eta {eta}"
+            "{bar:20} {percent:>3}%  eta {eta}  {wide_msg}"
         } else {
-            "{spinner} {bytes} read  {msg}"
+            "{spinner} {bytes} read  {wide_msg}"
         };
         // The templates are ours and correct; a bar without style is no reason to stop.
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -54,6 +56,18 @@ impl Progress {
             self.bar.set_message(message());
             tokio::time::sleep(REDRAW).await;
         }
+    }
+
+    /// How many rows are in, and how fast they came.
+    pub(crate) fn rows(&self, rows: u64) -> String {
+        let rate = super::report::rate(rows, self.bar.elapsed().as_secs_f64());
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "for people"
+        )]
+        let rate = rate as u64;
+        format!("{} rows in, {} rows/s", grouped(rows), grouped(rate))
     }
 
     /// Takes the bar away.

@@ -146,7 +146,7 @@ impl Totals {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "rows per second, for people")]
-fn rate(rows: u64, seconds: f64) -> f64 {
+pub(super) fn rate(rows: u64, seconds: f64) -> f64 {
     if seconds > 0.0 {
         (rows as f64 / seconds).round()
     } else {
@@ -177,6 +177,8 @@ pub(super) struct Report {
     pub(super) revision: Option<Timestamp>,
     pub(super) seconds: f64,
     pub(super) dlq: PathBuf,
+    /// Whether only errors are told.
+    pub(super) quiet: bool,
 }
 
 impl Report {
@@ -211,7 +213,7 @@ impl Report {
                 totals.dropped
             ));
         }
-        if totals.dead_lettered > 0 {
+        if totals.dead_lettered > 0 && !self.quiet {
             let dlq = self.dlq.display();
             note(format_args!(
                 "dead letters are in {dlq}; `mds dlq list --dlq {dlq}` shows them"

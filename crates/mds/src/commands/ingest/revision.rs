@@ -88,6 +88,6 @@ impl<R: MarketRecord> Run<R> {
 fn told(error: StoreError) -> String {
     match error {
         StoreError::Write { source, .. } => source.to_string(),
-        other => format!("{:#}", anyhow::Error::new(other)),
+        other => crate::exit::told(&other.into()),
     }
 }

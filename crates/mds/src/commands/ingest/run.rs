@@ -18,7 +18,7 @@ use super::dry_run;
 use super::input::{self, Input};
 use super::progress::Progress;
 use super::read::{self, Said};
-use super::report::{Report, Tally, Unread};
+use super::report::{Report, Tally, Unread, grouped};
 use super::rows::Seen;
 use super::stop::{MaxBad, Stop};
 use super::watch::{self, Outages, Signals};
@@ -51,17 +51,20 @@ pub(super) async fn ingest<R>(args: &Args, context: &Context) -> anyhow::Result<
 where
     R: MarketRecord,
 {
-    let inputs = input::expand(&args.inputs, &context.store_url()?)?;
+    let store_url = context.store_url()?;
+    let inputs = input::expand(&args.inputs, &store_url)?;
     if inputs.is_empty() {
         return Err(Usage::new("there are no files in what was given; name one").into());
     }
+    input::check_revision(args.revision)?;
+    let dlq = context.dlq_path(R::KIND);
+    input::check_dlq(&dlq, &inputs, &store_url)?;
     let options = args.options(context.settings.tenant_id());
     if args.dry_run {
         return dry_run::run::<R>(&inputs, &options, args, context).await;
     }
     // All of this fails before the first row, or not at all.
     let store = pipeline::open_store(context, args.max_outage).await?;
-    let dlq = context.dlq_path(R::KIND);
     let letters = pipeline::open_letters::<R>(&dlq)?;
     let coordinator =
         pipeline::coordinator::<R, _>(&context.settings.coordinator(), store.sink::<R>())
@@ -104,6 +107,7 @@ where
         revision: args.revision,
         seconds: started.elapsed().as_secs_f64(),
         dlq,
+        quiet: context.quiet,
     };
     run.progress.finish();
     report.tell(args.json)
@@ -191,16 +195,18 @@ where
 
     fn message(&self) -> String {
         let stats = self.coordinator.stats();
-        let waits = match self.coordinator.failing_for() {
-            None => String::new(),
-            Some(time) => format!("  waiting for the store since {} s", time.as_secs()),
-        };
+        let mut parts = vec![self.progress.rows(stats.resolved())];
         let bad = self.tally().invalid;
-        format!(
-            "{} rows in, {bad} bad, {} queued{waits}",
-            stats.resolved(),
-            stats.queued
-        )
+        for (rows, what) in [(bad, "bad"), (stats.queued + stats.in_flight, "queued")] {
+            if rows > 0 {
+                parts.push(format!("{} {what}", grouped(rows)));
+            }
+        }
+        if let Some(time) = self.coordinator.failing_for() {
+            let seconds = time.as_secs();
+            parts.push(format!("waiting for the store since {seconds} s"));
+        }
+        parts.join(", ")
     }
 
     pub(super) fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
@@ -258,7 +264,7 @@ where
                 return;
             }
             if let Err(error) = self.input(index, input).await {
-                let error = format!("{error:#}");
+                let error = crate::exit::told(&error);
                 self.tally().errors.push((Exit::Failure, error));
             }
         }

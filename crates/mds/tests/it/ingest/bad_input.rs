@@ -4,7 +4,7 @@ use std::fs;
 
 use mds_core::Bar;
 
-use super::{HEADER, bars, gzip, rows};
+use super::{HEADER, bars, gzip};
 use crate::data::count;
 use crate::run::{Outcome, Place, skip};
 
@@ -231,6 +231,13 @@ fn wrong_words_are_told_before_anything_is_made() {
             "\"Mars/Olympus\" is not a time zone",
         ),
         (
+            &["--revision", "2199-01-01"],
+            "--revision 2199-01-01T00:00:00Z is more than 5 minutes ahead of the clock",
+        ),
+        (&["--symbol", ""], "give a symbol, such as SPY"),
+        (&["--vendor", " "], "give a vendor, such as binance"),
+        (&["-", "-"], "standard input (-) can be given once only"),
+        (
             &["--revision", "newest"],
             "write a date in UTC, such as 2024-11-01",
         ),
@@ -302,111 +309,4 @@ fn a_file_without_permission() {
     ingest(&place, &["bars.csv"])
         .code(1)
         .errors(&["cannot open bars.csv: Permission denied (os error 13)"]);
-}
-
-#[test]
-fn stores_that_cannot_be_opened() {
-    let place = Place::new();
-    place.write("bars.csv", &bars(3));
-    let open = |store: &str| ingest(&place, &["bars.csv", "--store", store]).code(1);
-    open("sqlite:no/such/folder/x.db").errors(&[
-        "cannot open the store sqlite:no/such/folder/x.db: there is no folder no/such/folder; \
-         create it, or choose another path",
-    ]);
-    open("sqlite:bars.csv").says("error: bars.csv: cannot open the store (SQLITE_NOTADB): ");
-    assert_eq!(fs::read_to_string(place.path("bars.csv")).unwrap(), bars(3));
-    fs::create_dir(place.path("folder")).unwrap();
-    open("sqlite:folder").says("error: folder: cannot open the store (SQLITE_CANTOPEN");
-    if place.path("/proc/self").exists() {
-        open("sqlite:/proc/x.db").says("error: /proc/x.db: cannot open the store (SQLITE_CANTOPEN");
-    }
-    assert!(!place.path(".dlq").exists(), "nothing was begun");
-}
-
-#[test]
-fn a_store_that_may_only_be_read() {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let place = Place::new();
-    place.write("bars.csv", &bars(3));
-    fs::create_dir(place.path("store")).unwrap();
-    let store = "sqlite:store/market.db";
-    ingest(&place, &["bars.csv", "--store", store]).code(0);
-    let mode = |path: &str, mode| {
-        fs::set_permissions(place.path(path), fs::Permissions::from_mode(mode)).unwrap();
-    };
-    mode("store/market.db", 0o444);
-    mode("store", 0o555);
-    let binds = fs::File::create(place.path("store/probe")).is_err();
-    let outcome = binds.then(|| ingest(&place, &["bars.csv", "--store", store]));
-    mode("store", 0o755);
-    match outcome {
-        Some(outcome) => drop(outcome.code(1).says("error: store/market.db: cannot ")),
-        None => skip("permission bits do not bind this user"),
-    }
-}
-
-#[test]
-fn dead_letters_that_cannot_be_written() {
-    let place = Place::new();
-    place.write("bars.csv", &bars(3));
-    fs::create_dir(place.path("folder")).unwrap();
-    for (dlq, told) in [
-        ("folder", "error: cannot open the dead letters folder: "),
-        (
-            "bars.csv/x.ndjson",
-            "error: cannot open the dead letters bars.csv/x.ndjson: ",
-        ),
-        (
-            "/proc/none/x.ndjson",
-            "error: cannot open the dead letters /proc/none/x.ndjson: ",
-        ),
-    ] {
-        ingest(&place, &["bars.csv", "--dlq", dlq])
-            .code(1)
-            .says(told);
-    }
-    // It is known before the first row.
-    assert_eq!(count::<Bar>(&place), 0);
-}
-
-#[test]
-fn dead_letters_on_a_full_disk_stop_the_run() {
-    if !std::path::Path::new("/dev/full").exists() {
-        skip("there is no /dev/full");
-        return;
-    }
-    let place = Place::new();
-    std::os::unix::fs::symlink("/dev/full", place.path("full.ndjson")).unwrap();
-    place.write(
-        "bars.csv",
-        &format!(
-            "{}acme,ABC,1m,never,1\n{}",
-            bars(5_000),
-            rows(5_000..10_000)
-        ),
-    );
-    let run = |dlq: &str| ingest(&place, &["bars.csv", "--json", "--dlq", dlq]);
-    let outcome = run("full.ndjson")
-        .code(1)
-        .says("the first line not taken is bars.csv:")
-        .says("to resume, run the same command again: rows that are in already write nothing\n");
-    let stored = count::<Bar>(&place);
-    // What was taken is in the store, to the row.
-    assert!(
-        outcome.books().contains(&format!("written {stored}")),
-        "{}",
-        outcome.books()
-    );
-    assert!((2_000..10_000).contains(&stored), "{stored}");
-    outcome.errors(&[
-        "the dead letters cannot be written: cannot append dead letters to \"full.ndjson\": No \
-         space left on device (os error 28)",
-    ]);
-    let rest = 10_000 - stored;
-    let resumed = run("room.ndjson").code(3);
-    assert_eq!(
-        resumed.books(),
-        format!("read 10001, written {rest}, superseded {stored}, dead_lettered 1")
-    );
 }

@@ -43,6 +43,9 @@ fn quiet_tells_of_errors_only() {
         .run(&["ingest", "bars", "bars.csv", "--quiet"])
         .code(0);
     assert_eq!(outcome.stderr, "");
+    place.write("bad.csv", &format!("{}acme,ABC,1m,never,1\n", bars(2)));
+    let outcome = place.run(&["ingest", "bars", "bad.csv", "-q"]).code(3);
+    assert_eq!(outcome.stderr, "");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `mds ingest`.
 
 mod bad_input;
+mod bad_places;
 mod books;
 mod formats;
 mod inputs;

@@ -1,11 +1,14 @@
 //! `mds dlq replay`.
 
+mod foreign;
+mod interrupted;
+
 use std::fs;
 
-use mds_coordinator::dead_letter::{DeadLetterQueue, DlqOptions, LetterFilter, Reason};
+use mds_coordinator::dead_letter::Reason;
 use mds_core::{Bar, News};
 use rusqlite::Connection;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::data::{STORE, all, article, bar, count, fill};
 use crate::dlq::{BARS, append, letter};
@@ -108,33 +111,6 @@ fn a_refused_row_comes_back_until_the_store_takes_it() {
     // The record came back with its revision: the file again writes nothing.
     let again = place.run(&["ingest", "bars", "bars.csv", "--json"]).code(0);
     assert_eq!(again.books(), "read 20, superseded 20");
-}
-
-#[test]
-fn records_of_a_stopped_run_are_written_once() {
-    let place = Place::new();
-    let lock = crate::ingest::locked(&place);
-    let args = ["ingest", "bars", "-", "--max-outage", "1s"];
-    let mut running = place.start(&args);
-    running.write(&bars(3_000));
-    running.close_stdin();
-    running.outcome().code(1);
-    drop(lock);
-    assert_eq!(listed(&place, &["--reason", "shutdown"]).len(), 3_000);
-
-    let copy = fs::read(place.path(BARS)).unwrap();
-    expect(
-        &place.run(&["dlq", "replay"]).code(0),
-        "bars 3,000 3,000 0 0 0",
-    );
-    assert_eq!(count::<Bar>(&place), 3_000);
-    // The same letters once more, as after a kill before they were settled.
-    fs::write(place.path(BARS), copy).unwrap();
-    expect(
-        &place.run(&["dlq", "replay"]).code(0),
-        "bars 3,000 0 3,000 0 0",
-    );
-    assert_eq!(count::<Bar>(&place), 3_000);
 }
 
 #[test]
@@ -275,90 +251,6 @@ fn a_record_that_is_no_market_fact_stays_where_it_is() {
 }
 
 #[test]
-fn only_one_replays_at_a_time() {
-    let place = Place::new();
-    ten_letters(&place);
-    let letters = DeadLetterQueue::<Value>::at(place.path(BARS), DlqOptions::default()).unwrap();
-    let other = letters.replayer(LetterFilter::default()).unwrap();
-    let outcome = place.run(&["dlq", "replay"]).code(1);
-    outcome.errors(&[
-        "cannot replay the letters in .dlq/bars.ndjson: dead letters are being replayed or purged \
-         elsewhere (it holds \".dlq/bars.ndjson.replay.lock\"); wait for it",
-    ]);
-    assert_eq!(listed(&place, &[]).len(), 10);
-    drop(other);
-    expect(&place.run(&["dlq", "replay"]).code(0), "bars 10 10 0 0 0");
-}
-
-/// A letter as another program writes it: without an id, a kind or a reason.
-fn foreign(items: &[Value]) -> String {
-    json!({"ts": 1_760_534_400.123, "error": "timeout", "metadata": {"stage": "write"}, "items": items})
-        .to_string()
-        + "\n"
-}
-
-fn record(bar: &Bar) -> Value {
-    serde_json::to_value(bar).unwrap()
-}
-
-#[test]
-fn letters_of_another_program_are_of_the_kind_that_their_file_is_for() {
-    let place = Place::new();
-    fs::create_dir(place.path(".dlq")).unwrap();
-    let items = [record(&bar("A", 0, 1.0)), record(&bar("B", 0, 2.0))];
-    place.write(BARS, &foreign(&items));
-    // One letter of two records.
-    expect(&place.run(&["dlq", "replay"]).code(0), "bars 1 2 0 0 0");
-    assert_eq!(count::<Bar>(&place), 2);
-}
-
-#[test]
-fn letters_of_another_program_in_a_file_for_all_kinds_need_their_kind() {
-    let place = Place::new();
-    let news = serde_json::to_value(article("1", "A")).unwrap();
-    place.write("all.ndjson", &foreign(&[news]));
-    let unsaid = place.run(&["dlq", "--dlq", "all.ndjson", "replay"]).code(3);
-    assert_eq!(
-        unsaid.stderr,
-        "1 letters in all.ndjson do not say their kind; replay with --kind\n"
-    );
-    let said = place
-        .run(&["dlq", "--dlq", "all.ndjson", "replay", "--kind", "news"])
-        .code(0);
-    expect(&said, "news 1 1 0 0 0");
-    assert_eq!(all::<News>(&place)[0].title.as_deref(), Some("A"));
-}
-
-#[test]
-fn a_letter_of_several_records_becomes_one_for_each_that_fails() {
-    let place = refused();
-    fs::remove_file(place.path(BARS)).unwrap();
-    let thirteen = |symbol: &str| record(&bar(symbol, 0, 13.0));
-    place.write(
-        BARS,
-        &foreign(&[thirteen("X"), record(&bar("Y", 0, 1.0)), thirteen("Z")]),
-    );
-    expect(&place.run(&["dlq", "replay"]).code(3), "bars 1 1 0 2 0");
-    let letters = listed(&place, &[]);
-    let left: Vec<(&Value, &Value, usize)> = letters
-        .iter()
-        .map(|l| {
-            (
-                &l["items"][0]["symbol"],
-                &l["metadata"]["replays"],
-                l["items"].as_array().unwrap().len(),
-            )
-        })
-        .collect();
-    assert_eq!(
-        left,
-        [(&"X".into(), &1.into(), 1), (&"Z".into(), &1.into(), 1)]
-    );
-    execute(&place, "DROP TRIGGER no_thirteen");
-    expect(&place.run(&["dlq", "replay"]).code(0), "bars 2 2 0 0 0");
-}
-
-#[test]
 fn each_kind_has_its_line() {
     let place = Place::new();
     append(
@@ -377,57 +269,4 @@ fn each_kind_has_its_line() {
         ["bars 1 1 0 0 0".to_owned(), "news 1 1 0 0 0".to_owned()]
     );
     assert_eq!((count::<Bar>(&place), count::<News>(&place)), (1, 1));
-}
-
-#[test]
-fn a_store_that_is_away_leaves_the_letters_as_they_are() {
-    let place = Place::new();
-    ten_letters(&place);
-    let before = listed(&place, &[]);
-    let lock = crate::ingest::locked(&place);
-    let outcome = place
-        .run(&["dlq", "replay", "--max-outage", "1s"])
-        .code(1)
-        .says("waiting for the store (at most 1s): market.db: ");
-    outcome.errors(&[
-        "the store was away for longer than --max-outage (1s): market.db: cannot write: database \
-         is locked (environment, SQLITE_BUSY); the letters that were not replayed are as they were",
-    ]);
-    // Whatever was not tried has not failed again.
-    assert_eq!(listed(&place, &[]), before);
-    drop(lock);
-    expect(&place.run(&["dlq", "replay"]).code(0), "bars 10 10 0 0 0");
-
-    let outcome = place.run(&["dlq", "replay", "--store", "sqlite:no/folder/x.db"]);
-    assert_eq!(outcome.code(0).stderr, "there are no such letters\n");
-    ten_letters(&place);
-    let outcome = place
-        .run(&["dlq", "replay", "--store", "sqlite:no/folder/x.db"])
-        .code(1);
-    outcome.errors(&[
-        "cannot open the store sqlite:no/folder/x.db: there is no folder no/folder; create it, or \
-         choose another path",
-    ]);
-    assert_eq!(listed(&place, &[]).len(), 10);
-}
-
-#[test]
-fn a_replay_that_is_interrupted_is_completed_by_the_next() {
-    let place = Place::new();
-    let drafts = (0..5_000)
-        .map(|n| letter(&bar("A", n, 1.0), Reason::Overflow))
-        .collect();
-    append(&place, BARS, drafts);
-    let lock = crate::ingest::locked(&place);
-    let mut running = place.start(&["dlq", "replay"]);
-    running.wait_for("waiting for the store (at most 1m): ");
-    running.signal("KILL");
-    running.outcome().code(137);
-    drop(lock);
-    assert_eq!(listed(&place, &[]).len(), 5_000);
-    expect(
-        &place.run(&["dlq", "replay"]).code(0),
-        "bars 5,000 5,000 0 0 0",
-    );
-    assert_eq!(count::<Bar>(&place), 5_000);
 }
