@@ -33,6 +33,10 @@ const RECORDS_PER_APPEND: usize = 4_096;
 /// The first and the longest wait after a failed append.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
+/// How long one append may take before it is told as an outage: a lock that is never released, a
+/// disk that does not answer.
+const LONGEST_APPEND: Duration = Duration::from_secs(5);
+
 /// Why a record was given up.
 #[derive(Clone, Debug)]
 pub struct Cause {
@@ -328,7 +332,7 @@ impl<T: Send + Sync + 'static> Letters<T> {
         let mut jobs = Arc::new(jobs);
         let mut backoff = BACKOFF.0;
         loop {
-            let error = match self.append_apart(&jobs).await {
+            let error = match self.append_watched(&jobs).await {
                 Ok(()) => {
                     self.failing.store(false, Ordering::Relaxed);
                     self.settle(&jobs);
@@ -348,16 +352,36 @@ impl<T: Send + Sync + 'static> Letters<T> {
                     Err(rest) => jobs = Arc::new(rest),
                 }
             }
-            if !self.failing.swap(true, Ordering::Relaxed) {
-                let (coord_id, what) = (
-                    &self.coord_id,
-                    "dead letters cannot be written; their records wait",
-                );
-                log(|| tracing::error!(%coord_id, %error, "{what}"));
-            }
+            self.note_outage(&error);
             tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(BACKOFF.1);
         }
+    }
+
+    fn note_outage(&self, error: &dyn fmt::Display) {
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            let (coord_id, what) = (
+                &self.coord_id,
+                "dead letters cannot be written; their records wait",
+            );
+            log(|| tracing::error!(%coord_id, %error, "{what}"));
+        }
+    }
+
+    /// Appends, and tells of an append that does not come back.
+    async fn append_watched(self: &Arc<Self>, jobs: &Arc<Vec<Job<T>>>) -> Result<(), AppendError> {
+        let append = self.append_apart(jobs);
+        tokio::pin!(append);
+        tokio::select! {
+            biased;
+            answer = &mut append => return answer,
+            () = tokio::time::sleep(LONGEST_APPEND) => {}
+        }
+        self.note_outage(&format_args!(
+            "no answer for {} s",
+            LONGEST_APPEND.as_secs()
+        ));
+        append.await
     }
 
     /// Appends where blocking is allowed.

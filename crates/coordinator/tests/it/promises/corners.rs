@@ -323,3 +323,39 @@ async fn a_stop_hands_records_back_that_wait_for_the_letters_of_others() {
         assert_eq!(at - began, Duration::ZERO);
     }
 }
+
+/// Letters whose append does not come back before it is released.
+struct Stuck(Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl DeadLetters<u64> for Stuck {
+    fn item(&self, item: &u64) -> LetterItem {
+        LetterItem::record(item).unwrap()
+    }
+
+    fn append(&self, _: Vec<LetterDraft>) -> Result<(), DlqError> {
+        self.0.lock().unwrap().recv().unwrap();
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_of_letters_that_does_not_come_back_is_told() {
+    let (release, stuck) = std::sync::mpsc::channel();
+    let (sink, _) = FakeSink::writing();
+    let coordinator = builder(sink.poison(Poison::Named, |_| true))
+        .flush_interval(Duration::ZERO)
+        .dead_letters(Arc::new(Stuck(Mutex::new(stuck))))
+        .start()
+        .unwrap();
+    coordinator.submit(1).await.unwrap();
+    // Time does not pass by itself while a thread is blocked.
+    for _ in 0..60 {
+        tokio::time::advance(millis(100)).await;
+    }
+    assert_eq!(coordinator.degraded(), [Degraded::DeadLettersFailing]);
+    assert_eq!(coordinator.stats().in_flight, 1);
+    release.send(()).unwrap();
+    settled(&coordinator, secs(1)).await;
+    assert_eq!(coordinator.stats().dead_lettered.total(), 1);
+    assert_eq!(coordinator.degraded(), []);
+}
