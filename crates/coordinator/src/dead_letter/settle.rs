@@ -27,6 +27,9 @@ pub(super) struct Settled {
     lines: HashSet<Fingerprint>,
     /// What was read; `None` where there is no file.
     stamp: Option<Stamp>,
+    /// The file, kept open: its number is given to no other file meanwhile, so that the stamp never
+    /// takes a file that came later for this one.
+    _file: Option<File>,
 }
 
 impl Settled {
@@ -43,7 +46,7 @@ impl Settled {
         let stamp = Stamp::of(&file.metadata().map_err(failed)?);
         let mut lines = HashSet::new();
         // What is appended from here on is not part of this stamp.
-        let mut reader = BufReader::new(file.take(stamp.len));
+        let mut reader = BufReader::new((&file).take(stamp.len));
         let mut line = Vec::new();
         loop {
             line.clear();
@@ -55,6 +58,7 @@ impl Settled {
         Ok(Self {
             lines,
             stamp: Some(stamp),
+            _file: Some(file),
         })
     }
 
@@ -243,4 +247,26 @@ fn rewrite(
         .map_err(io::IntoInnerError::into_error)?;
     new.sync_all()?;
     fs::rename(&temporary, &files.settled)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_file_of_marks_is_never_taken_for_the_one_that_was_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(&dir.path().join("bars.ndjson")).unwrap();
+        fs::write(&files.settled, "a mark\n").unwrap();
+        let settled = Settled::load(&files).unwrap();
+        let stamp = settled.stamp.as_ref().unwrap();
+        assert!(stamp.is_same_file(&Stamp::of(&fs::metadata(&files.settled).unwrap())));
+        // File systems give the number of a removed file to the next one that is made.
+        for _ in 0..100 {
+            fs::remove_file(&files.settled).unwrap();
+            fs::write(&files.settled, "another\n").unwrap();
+            let later = Stamp::of(&fs::metadata(&files.settled).unwrap());
+            assert!(!stamp.is_same_file(&later));
+        }
+    }
 }
