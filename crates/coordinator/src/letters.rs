@@ -141,7 +141,7 @@ impl<T> Job<T> {
 #[derive(Debug)]
 pub(crate) struct AppendError {
     text: String,
-    /// One of the letters can never be written.
+    /// One of the letters can never be written, or not all of them together.
     is_final: bool,
 }
 
@@ -156,9 +156,11 @@ impl AppendError {
 
 impl From<&DlqError> for AppendError {
     fn from(error: &DlqError) -> Self {
+        // More than there may ever be: no purge makes room for it.
+        let exceeds_all = matches!(error, DlqError::Full { limit, needed, .. } if needed > limit);
         Self {
             text: error.to_string(),
-            is_final: error.kind() == ErrorKind::Fatal,
+            is_final: exceeds_all || error.kind() == ErrorKind::Fatal,
         }
     }
 }
@@ -284,8 +286,8 @@ impl<T: Send + Sync + 'static> Letters<T> {
         draft
     }
 
-    /// Writes each letter on its own, since one of them can never be written; that one's record is
-    /// dropped. What was written is taken out of `jobs`; an outage leaves the rest in.
+    /// Writes each letter on its own, since one of them can never be written, or not all of them
+    /// together; the record of one that cannot be written alone is dropped. What was written is taken out of `jobs`; an outage leaves the rest in.
     async fn append_each(self: &Arc<Self>, jobs: Vec<Job<T>>) -> Result<(), Vec<Job<T>>> {
         let mut rest: VecDeque<Job<T>> = jobs.into_iter().flat_map(Job::split).collect();
         while let Some(job) = rest.pop_front() {

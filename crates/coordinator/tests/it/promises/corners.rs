@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mds_coordinator::dead_letter::{DlqError, LetterDraft, LetterItem};
+use mds_coordinator::dead_letter::{
+    DeadLetterQueue, DlqError, DlqOptions, LetterDraft, LetterFilter, LetterItem,
+};
 use mds_coordinator::{
     BoundedQueue, CircuitBreaker, ConfigError, DeadLetters, Degraded, ErrorKind, Fate, FeedbackBus,
     Metrics, OverflowStrategy, QueueOptions, Refusal, RetryPolicy, WriteCoordinator,
@@ -358,4 +360,42 @@ async fn an_append_of_letters_that_does_not_come_back_is_told() {
     settled(&coordinator, secs(1)).await;
     assert_eq!(coordinator.stats().dead_lettered.total(), 1);
     assert_eq!(coordinator.degraded(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_that_together_exceed_all_room_are_written_one_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = DlqOptions {
+        max_total_bytes: 2_000,
+        ..DlqOptions::default()
+    };
+    let letters = DeadLetterQueue::<u64>::open(dir.path().join("rows.ndjson"), options).unwrap();
+    let (sink, _) = FakeSink::writing();
+    let coordinator = builder(sink.poison(Poison::Named, |_| true))
+        .workers(1)
+        .dead_letters(Arc::new(letters.clone()))
+        .describe_letter(|row, letter| {
+            // One is larger than all letters together may be.
+            let size = if *row == 13 { 5_000 } else { 100 };
+            letter
+                .metadata
+                .insert("text".into(), "x".repeat(size).into());
+        })
+        .start()
+        .unwrap();
+    submit_all(&coordinator, 0..20).await;
+    let (mut purged, mut rounds) = (0, 0);
+    while coordinator.stats().in_flight + coordinator.stats().queued > 0 {
+        rounds += 1;
+        assert!(rounds < 20, "{:?}", coordinator.stats());
+        tokio::time::sleep(secs(5)).await;
+        assert!(letters.bytes().unwrap() <= 2_000);
+        purged += letters.purge(LetterFilter::default()).unwrap();
+    }
+    let stats = coordinator.stats();
+    assert_eq!(
+        (stats.dead_lettered.total(), stats.dropped.total()),
+        (19, 1)
+    );
+    assert_eq!(purged, 19);
 }
