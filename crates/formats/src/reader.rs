@@ -60,8 +60,25 @@ pub fn detect(
     kind: Option<Kind>,
 ) -> Result<Detected, OpenError> {
     let path = source.path().to_owned();
-    let sample = Sample::of(source.first_mut(), &path, kind)?;
-    detect::choose(&sample, options)
+    let chosen = Sample::of(source.first_mut(), &path, kind)
+        .and_then(|sample| detect::choose(&sample, options));
+    chosen.map_err(|error| unreadable(source, error))
+}
+
+/// What could not be made out because reading failed early is unreadable, not unknown.
+fn unreadable(source: &mut Source, error: OpenError) -> OpenError {
+    let path = source.path().to_owned();
+    match source
+        .first_mut()
+        .and_then(|part| part.lines.take_failure())
+    {
+        Some(source) => OpenError::Io {
+            path,
+            operation: "read",
+            source,
+        },
+        None => error,
+    }
 }
 
 /// Opens a reader of the records of one kind.
@@ -70,20 +87,11 @@ pub fn detect(
 /// it, from the file name. Nothing is guessed: a key part that neither the file nor its name nor an
 /// option gives is an error that says what to pass.
 pub fn reader<R: Readable>(mut source: Source, options: &Options) -> Result<Reader<R>, OpenError> {
-    let path = source.path().to_owned();
     let mut notes = source.notes().to_vec();
-    let sample = Sample::of(source.first_mut(), &path, Some(R::KIND))?;
-    let detected = detect::choose(&sample, options)?;
-    let format = detected.format;
-    notes.push(format!("format {}: {}", format.name, detected.why));
-    let opener =
-        R::opener(&format.openers).ok_or_else(|| detect::other_kind(&sample, format, R::KIND))?;
-    let decoder = opener(&mut Context {
-        sample,
-        options,
-        format,
-        notes: &mut notes,
-    })?;
+    let (format, decoder) = match decoder(&mut source, options, &mut notes) {
+        Ok(opened) => opened,
+        Err(error) => return Err(unreadable(&mut source, error)),
+    };
     Ok(Reader {
         format,
         notes,
@@ -94,6 +102,29 @@ pub fn reader<R: Readable>(mut source: Source, options: &Options) -> Result<Read
         ended: false,
         failed: None,
     })
+}
+
+/// The format of a source, and its decoder of one kind.
+#[expect(clippy::type_complexity, reason = "used once, above")]
+fn decoder<R: Readable>(
+    source: &mut Source,
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> Result<(&'static Format, Box<dyn Decoder<R>>), OpenError> {
+    let path = source.path().to_owned();
+    let sample = Sample::of(source.first_mut(), &path, Some(R::KIND))?;
+    let detected = detect::choose(&sample, options)?;
+    let format = detected.format;
+    notes.push(format!("format {}: {}", format.name, detected.why));
+    let opener =
+        R::opener(&format.openers).ok_or_else(|| detect::other_kind(&sample, format, R::KIND))?;
+    let decoder = opener(&mut Context {
+        sample,
+        options,
+        format,
+        notes,
+    })?;
+    Ok((format, decoder))
 }
 
 /// A reader of the records of one kind out of one input.

@@ -99,7 +99,15 @@ impl Lines {
 
     /// The error that reading has ended with, where not even one byte came before it.
     pub(crate) fn failed_at_once(&mut self) -> Option<io::Error> {
-        if self.start < self.end || self.number > 0 || !matches!(self.state, State::Failed(_)) {
+        if self.start < self.end || self.number > 0 {
+            return None;
+        }
+        self.take_failure()
+    }
+
+    /// The error that reading has ended with, whatever came before it.
+    pub(crate) fn take_failure(&mut self) -> Option<io::Error> {
+        if !matches!(self.state, State::Failed(_)) {
             return None;
         }
         match std::mem::replace(&mut self.state, State::Dead) {

@@ -63,6 +63,27 @@ fn a_truncated_gzip_is_an_error_after_the_rows_before_it() {
 }
 
 #[test]
+fn a_gzip_that_is_cut_in_its_first_line_is_unreadable_and_not_unknown() {
+    let whole = gzip("vendor,symbol,timeframe,ts,close_price\n");
+    for options in [
+        Options::default(),
+        Options {
+            format: Some("csv".parse().unwrap()),
+            ..Options::default()
+        },
+    ] {
+        let cut = Cursor::new(whole[..whole.len() / 2].to_vec());
+        let source = Source::from_reader("bars.csv.gz", cut, Limits::default()).unwrap();
+        let error = reader::<Bar>(source, &options).unwrap_err();
+        assert!(
+            matches!(&error, OpenError::Io { path, .. } if path == "bars.csv.gz"),
+            "{error:?}"
+        );
+        assert!(!error.is_usage());
+    }
+}
+
+#[test]
 fn a_corrupt_gzip_is_an_error() {
     let mut bytes = gzip(&candles(0, 50_000));
     let middle = bytes.len() / 2;

@@ -12,13 +12,28 @@ use super::connect::{Target, now};
 use super::schema::{self, Migration};
 use crate::{MigrationReport, StoreError};
 
-/// What the database is before any change, after it was found to be ours or free for us.
-fn version_of(target: &Target, conn: &Connection) -> Result<i64, StoreError> {
-    let read = |e| StoreError::Open {
+fn cannot_read(target: &Target, e: rusqlite::Error) -> StoreError {
+    StoreError::Open {
         path: target.path.clone(),
         code: super::codes::code(&e).into_owned(),
         source: Box::new(e),
-    };
+    }
+}
+
+/// What the database is before any change, after it was found to be ours or free for us. All of it
+/// is read in one snapshot: another process may be making the tables at this moment.
+fn version_of(target: &Target, conn: &Connection) -> Result<i64, StoreError> {
+    if !conn.is_autocommit() {
+        return version_in(target, conn);
+    }
+    let snapshot = conn
+        .unchecked_transaction()
+        .map_err(|e| cannot_read(target, e))?;
+    version_in(target, &snapshot)
+}
+
+fn version_in(target: &Target, conn: &Connection) -> Result<i64, StoreError> {
+    let read = |e| cannot_read(target, e);
     if !has_object(conn, "mds_migrations").map_err(read)? {
         for name in schema::NAMES {
             if has_object(conn, name).map_err(read)? {
