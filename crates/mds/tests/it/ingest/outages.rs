@@ -311,7 +311,6 @@ fn several_runs_into_one_store_at_once() {
         );
         name
     });
-    place.run(&["migrate"]).code(0);
     let running = files.map(|name| place.start(&["ingest", "bars", &name, "--json"]));
     for running in running {
         assert_eq!(running.outcome().code(0).books(), "read 3000, written 3000");
