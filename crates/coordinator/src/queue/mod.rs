@@ -21,6 +21,7 @@
 //!   and come back as the group they were.
 //! - No lost wake-up: whoever makes a batch ready, or leaves one behind, wakes one worker.
 
+mod guards;
 mod lease;
 mod state;
 mod stats;
@@ -34,6 +35,7 @@ use mds_core::{BackpressureLevel, FeedbackEvent};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use guards::{Flushing, Idle, Waiting};
 pub use lease::Lease;
 use state::{Mode, Readiness, State};
 pub(crate) use state::{RetryState, Revoked, RowMeta, Rows, Taken};
@@ -736,71 +738,4 @@ fn epoch_seconds() -> f64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0.0, |d| d.as_secs_f64())
-}
-
-/// Counts a producer as waiting for room, for as long as it lives.
-struct Waiting<'a, T> {
-    shared: &'a Shared<T>,
-}
-
-impl<'a, T> Waiting<'a, T> {
-    fn new(shared: &'a Shared<T>) -> Self {
-        shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .waiters += 1;
-        Self { shared }
-    }
-}
-
-impl<T> Drop for Waiting<'_, T> {
-    fn drop(&mut self) {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .waiters -= 1;
-    }
-}
-
-/// A worker that waits, and the moment at which it wakes by itself; both noted in the state when
-/// it was made, and taken back when it is dropped.
-struct Idle<'a, T> {
-    shared: &'a Shared<T>,
-    timer: Option<Instant>,
-    /// It looks again; otherwise it was cancelled while it waited.
-    woke: bool,
-}
-
-impl<T> Drop for Idle<'_, T> {
-    fn drop(&mut self) {
-        let mut state = self
-            .shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        state.idle_workers -= 1;
-        if self.timer.is_some() && state.timekeeper == self.timer {
-            state.timekeeper = None;
-            if !self.woke && state.idle_workers > 0 {
-                // Nobody would keep the time of what waits.
-                self.shared.work.notify_one();
-            }
-        }
-    }
-}
-
-struct Flushing<'a, T> {
-    shared: &'a Shared<T>,
-}
-
-impl<T> Drop for Flushing<'_, T> {
-    fn drop(&mut self) {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .end_flush();
-    }
 }
