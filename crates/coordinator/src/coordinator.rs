@@ -19,7 +19,7 @@ use crate::context::{Context, Phase};
 use crate::dead_letter::Reason;
 use crate::feedback::CallbackGuard;
 use crate::health::{CoordinatorHealth, Degraded, FlushReport, StopReport};
-use crate::letters::{Cause, Job};
+use crate::letters::{Cause, Job, Letters};
 use crate::log::log;
 use crate::metrics::Source;
 use crate::overflow::{OverflowStrategy, Refusal, SubmitError};
@@ -591,6 +591,29 @@ fn batch_of<T>(items: &Arc<Vec<T>>, causes: &[(u32, Arc<Cause>)]) -> Batch<T> {
     Batch::new(Arc::clone(items)).select(causes.iter().map(|(p, _)| *p).collect())
 }
 
+/// Writes the last letters where nothing can be awaited, but waits for them no longer than a stop
+/// does: a lock that is never released must not hold up the caller for ever.
+fn append_last<T: Send + Sync + 'static>(
+    letters: &Arc<Letters<T>>,
+    jobs: &Arc<Vec<Job<T>>>,
+) -> bool {
+    let Some(sink) = &letters.sink else {
+        return false;
+    };
+    let is_blocking = sink.is_blocking();
+    let (letters, jobs) = (Arc::clone(letters), Arc::clone(jobs));
+    let append =
+        move || catch_unwind(AssertUnwindSafe(|| letters.append(&jobs).is_ok())).unwrap_or(false);
+    if !is_blocking {
+        return append();
+    }
+    let (tell, written) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().name("last-letters".to_owned());
+    // Where nobody waits any more, the answer has no use.
+    let spawned = thread.spawn(move || tell.send(append()).is_ok());
+    spawned.is_ok() && written.recv_timeout(LAST_LETTERS).unwrap_or(false)
+}
+
 impl<T: Send + Sync + 'static> Drop for WriteCoordinator<T> {
     fn drop(&mut self) {
         let tasks = self.take_tasks();
@@ -601,9 +624,7 @@ impl<T: Send + Sync + 'static> Drop for WriteCoordinator<T> {
         if !left.is_empty() {
             let jobs: Arc<Vec<Job<T>>> = Arc::new(left.into_iter().map(last_job).collect());
             let letters = &context.letters;
-            let written = letters.sink.is_some()
-                && catch_unwind(AssertUnwindSafe(|| letters.append(&jobs).is_ok()))
-                    .unwrap_or(false);
+            let written = append_last(letters, &jobs);
             if !written {
                 jobs.iter().for_each(|job| letters.call_back(job));
             }

@@ -399,3 +399,22 @@ async fn letters_that_together_exceed_all_room_are_written_one_by_one() {
     );
     assert_eq!(purged, 19);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_drop_does_not_wait_for_letters_for_ever() {
+    let (release, stuck) = std::sync::mpsc::channel();
+    let (sink, _) = FakeSink::new(|_| Act::Hang);
+    let told = Arc::<AtomicUsize>::default();
+    let counter = Arc::clone(&told);
+    let coordinator = builder(sink)
+        .dead_letters(Arc::new(Stuck(Mutex::new(stuck))))
+        .drop_callback(move |_, _| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        })
+        .start()
+        .unwrap();
+    submit_all(&coordinator, 0..10).await;
+    drop(coordinator);
+    assert_eq!(told.load(Ordering::Relaxed), 10);
+    drop(release);
+}
