@@ -1,13 +1,20 @@
 """Makes tables of what `bench/all` wrote into a folder: machine, targets, every figure.
 
-    python3 bench/summary.py FOLDER
+    python3 bench/summary.py FOLDER                             prints them
+    python3 bench/summary.py FOLDER --into docs/benchmarks.md   puts them below the mark in a page
 """
 
+import argparse
+import contextlib
+import io
 import json
 import re
 import statistics
 import sys
 from pathlib import Path
+
+#: In a page, all below this line is written by this program.
+MARK = "<!-- below: written by bench/summary.py -->"
 
 #: The order of the reports in the summary; others come behind.
 ORDER = ("null", "peer", "latency", "latency-null", "idle", "file", "sqlite", "reads")
@@ -63,6 +70,7 @@ TARGETS = [
     ("`mds latest` for 1,000 symbols", "reads", "`mds latest`, whole process", "ms", "<=", 100),
 ]
 
+HEADS = ("figure", "unit", "median", "least", "greatest")
 SCALES = {"elem/s": 1.0, "Kelem/s": 1e3, "Melem/s": 1e6, "Gelem/s": 1e9}
 
 
@@ -129,42 +137,72 @@ def print_targets(found):
     table(("target", "unit", "wanted", "median", "met"), rows)
 
 
-def print_report(name, report):
+def print_report(folder, name, report):
     print(f"## {name}\n")
+    # `reads` is printed by the process that `sqlite` starts.
+    command = folder / f"{'sqlite' if name == 'reads' else name}.command"
+    if command.exists():
+        print(f"`{command.read_text(encoding='utf-8').strip()}`", end=": ")
     if name == "peer":
-        print(f"{report['original']} on Python {report['python']}, {report['rounds']} rounds.")
+        print(f"{report['original']} on Python {report['python']}, {report['rounds']} rounds.\n")
         for what, settings in report["best_settings"].items():
-            print(f"Its best settings for {what}: `{settings}`.")
+            print(f"- its best settings for {what}: `{settings}`")
     else:
-        settings = " ".join(f"{k}={v}" for k, v in report["settings"].items())
-        print(f"{report['what']}.\n\n`{settings}`\n")
+        settings = ", ".join(f"{k} {v}" for k, v in report["settings"].items())
+        print(f"{report['what']}.\n\nSettings: {settings}.")
         print(f"Load {report['load_before']} before and {report['load_after']} after.")
     print()
-    heads = ("figure", "unit", "median", "least", "greatest")
-    table(heads, figure_rows(report["figures"]))
+    table(HEADS, figure_rows(report["figures"]))
 
 
-def main():
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    folder = Path(sys.argv[1])
+def print_criterion(folder, name):
+    values = criterion(folder, name)
+    if not values:
+        return
+    print(f"## {name}\n")
+    print(f"`cargo bench --bench {name} -- --quick`, once a round; the middle of what criterion says.\n")
+    figures = [
+        {
+            "name": figure.removeprefix(f"{name}/"),
+            "unit": "rows/s",
+            "median": statistics.median(rates),
+            "min": min(rates),
+            "max": max(rates),
+        }
+        for figure, rates in values.items()
+    ]
+    table(HEADS, figure_rows(figures))
+
+
+def print_all(folder):
     found = reports(folder)
-    print("# Benchmarks\n")
+    print("## Machine\n")
     for line in (folder / "machine.txt").read_text(encoding="utf-8").splitlines():
         print(f"- {line}")
     print("\n## Targets\n")
     print_targets(found)
     for name, report in found.items():
-        print_report(name, report)
+        print_report(folder, name, report)
     for name in ("queue", "parsers"):
-        values = criterion(folder, name)
-        if values:
-            print(f"## {name}\n")
-            figures = [
-                {"name": n, "unit": "rows/s", "median": statistics.median(v), "min": min(v), "max": max(v)}
-                for n, v in values.items()
-            ]
-            table(("figure", "unit", "median", "least", "greatest"), figure_rows(figures))
+        print_criterion(folder, name)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--into", type=Path, help="a page that has the mark")
+    args = parser.parse_args()
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        print_all(args.folder)
+    text = printed.getvalue().rstrip() + "\n"
+    if not args.into:
+        print(text, end="")
+        return
+    above, mark, _ = args.into.read_text(encoding="utf-8").partition(MARK)
+    if not mark:
+        sys.exit(f"{args.into} has no line {MARK}")
+    args.into.write_text(f"{above}{MARK}\n\n{text}", encoding="utf-8")
 
 
 if __name__ == "__main__":
