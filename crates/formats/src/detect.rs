@@ -16,6 +16,9 @@ use crate::registry::{Format, formats};
 
 /// How much of the unpacked input is looked at.
 const SAMPLE_BYTES: usize = 64 * 1024;
+/// Lines of a stream that are enough to look at, the second number where the format is given: the
+/// first rows must not wait for later ones.
+const STREAM_LINES: (usize, usize) = (8, 2);
 
 /// A format's word on a sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,11 +58,13 @@ pub(crate) struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    /// The start of `part`; `None` is an archive without entries.
+    /// The start of `part`; `None` is an archive without entries. `is_given`: the user said which
+    /// format it is.
     pub(crate) fn of(
         part: Option<&'a mut Part>,
         path: &'a str,
         kind: Option<Kind>,
+        is_given: bool,
     ) -> Result<Self, OpenError> {
         let Some(part) = part else {
             return Ok(Self {
@@ -70,8 +75,18 @@ impl<'a> Sample<'a> {
                 utf16: false,
             });
         };
-        let Part { names, lines, .. } = part;
-        lines.peek(SAMPLE_BYTES);
+        let Part {
+            names,
+            lines,
+            is_stream,
+            ..
+        } = part;
+        let enough = match (*is_stream, is_given) {
+            (false, _) => usize::MAX,
+            (true, false) => STREAM_LINES.0,
+            (true, true) => STREAM_LINES.1,
+        };
+        lines.peek_lines(SAMPLE_BYTES, enough);
         if let Some(source) = lines.failed_at_once() {
             return Err(OpenError::Io {
                 path: path.to_owned(),
@@ -79,11 +94,11 @@ impl<'a> Sample<'a> {
                 source,
             });
         }
-        let mut bytes = lines.peek(SAMPLE_BYTES);
+        let has_ended = lines.has_ended();
+        let mut bytes = lines.peek_lines(SAMPLE_BYTES, enough);
+        let may_be_cut = !has_ended || bytes.len() == SAMPLE_BYTES;
         let utf16 = bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF");
-        if bytes.len() == SAMPLE_BYTES
-            && let Some(end) = memchr::memrchr(b'\n', bytes)
-        {
+        if may_be_cut && let Some(end) = memchr::memrchr(b'\n', bytes) {
             bytes = &bytes[..=end];
         }
         Ok(Self {

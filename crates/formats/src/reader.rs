@@ -60,9 +60,14 @@ pub fn detect(
     kind: Option<Kind>,
 ) -> Result<Detected, OpenError> {
     let path = source.path().to_owned();
-    let chosen = Sample::of(source.first_mut(), &path, kind)
+    let chosen = Sample::of(source.first_mut(), &path, kind, is_given(options))
         .and_then(|sample| detect::choose(&sample, options));
     chosen.map_err(|error| unreadable(source, error))
+}
+
+/// Whether the user said which format it is.
+const fn is_given(options: &Options) -> bool {
+    options.format.is_some() || !options.map.is_empty()
 }
 
 /// What could not be made out because reading failed early is unreadable, not unknown.
@@ -105,14 +110,13 @@ pub fn reader<R: Readable>(mut source: Source, options: &Options) -> Result<Read
 }
 
 /// The format of a source, and its decoder of one kind.
-#[expect(clippy::type_complexity, reason = "used once, above")]
 fn decoder<R: Readable>(
     source: &mut Source,
     options: &Options,
     notes: &mut Vec<String>,
 ) -> Result<(&'static Format, Box<dyn Decoder<R>>), OpenError> {
     let path = source.path().to_owned();
-    let sample = Sample::of(source.first_mut(), &path, Some(R::KIND))?;
+    let sample = Sample::of(source.first_mut(), &path, Some(R::KIND), is_given(options))?;
     let detected = detect::choose(&sample, options)?;
     let format = detected.format;
     notes.push(format!("format {}: {}", format.name, detected.why));

@@ -15,10 +15,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::error::DlqError;
 
+/// How long a look at a lock that somebody else holds is from the next.
+const LOCK_LOOK: Duration = Duration::from_millis(10);
 /// Digits of a rotated file's number; more are used when these run out.
 const SEQ_DIGITS: usize = 6;
 
@@ -156,6 +158,24 @@ impl Files {
             path: self.dir.clone(),
             source,
         })
+    }
+
+    /// Waits for the exclusive lock on the queue's files, but no longer than `limit`.
+    pub(super) fn lock_within(&self, limit: Duration) -> Result<FileLock, DlqError> {
+        let started = Instant::now();
+        loop {
+            match FileLock::try_acquire(&self.lock) {
+                Err(DlqError::Busy { path }) if started.elapsed() >= limit => {
+                    let held = format!("somebody else has held it for {limit:?}");
+                    return Err(DlqError::Lock {
+                        path,
+                        source: io::Error::new(io::ErrorKind::WouldBlock, held),
+                    });
+                }
+                Err(DlqError::Busy { .. }) => std::thread::sleep(LOCK_LOOK),
+                result => return result,
+            }
+        }
     }
 
     /// Waits for the exclusive lock on the queue's files.

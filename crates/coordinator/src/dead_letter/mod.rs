@@ -47,6 +47,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -85,6 +86,9 @@ pub struct DlqOptions {
     /// Whether an append returns only when its letters are on disk; without it they survive the
     /// process, not a power cut. Default: true.
     pub sync: bool,
+    /// How long opening waits for somebody else's append to end; an append itself waits as long as
+    /// it takes. Default: 5 s.
+    pub lock_wait: Duration,
 }
 
 impl Default for DlqOptions {
@@ -94,6 +98,7 @@ impl Default for DlqOptions {
             max_file_bytes: 64 << 20,
             max_total_bytes: 1 << 30,
             sync: true,
+            lock_wait: Duration::from_secs(5),
         }
     }
 }
@@ -159,7 +164,7 @@ impl<T> DeadLetterQueue<T> {
         if queue.options.mkdirs {
             files.create_dir()?;
         }
-        let lock = files.lock()?;
+        let lock = files.lock_within(queue.options.lock_wait)?;
         if files.active.exists() {
             files.open_active(false)?;
         } else if !files.settled.exists() && files.rotated()?.is_empty() {

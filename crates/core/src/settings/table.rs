@@ -447,7 +447,7 @@ table! {
         Value("true"),
         "",
         ["Whether crossings of the watermarks are published to subscribers.",
-         "Switched off, producers learn of pressure only by waiting."],
+         "Read by programs that embed the coordinator; `mds` itself has no subscribers."],
     );
     FB_ENABLE_HTTP_BROADCAST = row(
         G::Feedback,
@@ -455,8 +455,8 @@ table! {
         T::Bool,
         Value("false"),
         "",
-        ["Whether feedback events are also sent to fb_http_endpoint.",
-         "Needs fb_http_endpoint."],
+        ["Whether feedback events are also sent to fb_http_endpoint, which it needs.",
+         "Read by programs that embed the coordinator; `mds` itself sends nothing."],
     );
     FB_HTTP_ENDPOINT = row(
         G::Feedback,

@@ -90,9 +90,18 @@ impl Lines {
         self.number
     }
 
-    /// Up to `count` bytes that come next, without taking them.
-    pub(crate) fn peek(&mut self, count: usize) -> &[u8] {
-        self.fill_to(count);
+    /// Whether everything that there is has been read into the buffer.
+    pub(crate) const fn has_ended(&self) -> bool {
+        !matches!(self.state, State::Open)
+    }
+
+    /// Up to `count` bytes that come next, without taking them; content with what has come once it
+    /// has so many lines, since a stream may take long to send more.
+    pub(crate) fn peek_lines(&mut self, count: usize, lines: usize) -> &[u8] {
+        while self.end - self.start < count
+            && memchr_iter(b'\n', self.unread()).take(lines).count() < lines
+            && self.fill()
+        {}
         let unread = self.unread();
         unread.get(..count).unwrap_or(unread)
     }

@@ -78,6 +78,8 @@ pub(crate) struct Part {
     pub(crate) names: Vec<Name>,
     pub(crate) lines: Lines,
     pub(crate) limits: Limits,
+    /// Whether the rest may be long in coming: a pipe, not a file.
+    pub(crate) is_stream: bool,
 }
 
 impl Part {
@@ -183,7 +185,7 @@ impl Source {
             return Self::of_archive(path.to_owned(), archive, limits, length);
         }
         let shown: Arc<str> = Arc::from(path);
-        let first = open_part(
+        let mut first = open_part(
             Arc::clone(&shown),
             vec![Name::new(path)],
             Box::new(counted),
@@ -194,6 +196,7 @@ impl Source {
             operation: "read",
             source,
         })?;
+        first.is_stream = length.is_none();
         Ok(Self {
             path: shown,
             parts: Parts::None,
@@ -307,6 +310,7 @@ fn open_part(
         names,
         lines: Lines::new(input, limits.line_bytes),
         limits,
+        is_stream: false,
     })
 }
 

@@ -62,6 +62,32 @@ fn a_truncated_gzip_is_an_error_after_the_rows_before_it() {
     assert_eq!((path.as_str(), *line), (NAME, records as u64));
 }
 
+/// A pipe whose writer takes its time: more than the text has not come yet.
+struct Slow(Cursor<Vec<u8>>);
+
+impl Read for Slow {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        assert!(count > 0, "opening waits for rows that have not come yet");
+        Ok(count)
+    }
+}
+
+#[test]
+fn a_slow_stream_is_opened_by_its_first_lines() {
+    let open = |lines: u64, options: &Options| {
+        let slow = Slow(Cursor::new(candles(0, lines).into_bytes()));
+        let source = Source::from_reader(NAME, slow, Limits::default()).unwrap();
+        reader::<Bar>(source, options).unwrap().format().name
+    };
+    assert_eq!(open(8, &Options::default()), "bitfinex");
+    let given = Options {
+        format: Some("bitfinex".parse().unwrap()),
+        ..Options::default()
+    };
+    assert_eq!(open(2, &given), "bitfinex");
+}
+
 #[test]
 fn a_gzip_that_is_cut_in_its_first_line_is_unreadable_and_not_unknown() {
     let whole = gzip("vendor,symbol,timeframe,ts,close_price\n");

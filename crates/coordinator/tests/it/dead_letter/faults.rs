@@ -266,3 +266,22 @@ fn an_unfinished_rotated_file_is_read_to_its_end() {
     dlq.append(drafts(2..3)).unwrap();
     assert_eq!((numbers(&dlq), damaged(&dlq)), (vec![0, 1, 2], 1));
 }
+
+#[test]
+fn opening_does_not_wait_for_ever_for_somebody_elses_lock() {
+    let (dir, path) = folder();
+    let holder = std::fs::File::create(dir.path().join("bars.ndjson.lock")).unwrap();
+    holder.lock().unwrap();
+    let options = DlqOptions {
+        lock_wait: std::time::Duration::from_millis(30),
+        ..small_files()
+    };
+    let error = Dlq::open(&path, options.clone()).unwrap_err();
+    let DlqError::Lock { source, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(source.kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(error.kind(), ErrorKind::Environment);
+    drop(holder);
+    Dlq::open(&path, options).unwrap();
+}
