@@ -270,7 +270,7 @@ fn an_unfinished_rotated_file_is_read_to_its_end() {
 #[test]
 fn opening_does_not_wait_for_ever_for_somebody_elses_lock() {
     let (dir, path) = folder();
-    let holder = File::create(dir.path().join("bars.ndjson.lock")).unwrap();
+    let holder = fs::File::create(dir.path().join("bars.ndjson.lock")).unwrap();
     holder.lock().unwrap();
     let options = DlqOptions {
         lock_wait: std::time::Duration::from_millis(30),
