@@ -113,6 +113,9 @@ impl Action {
             ErrorKind::Environment | ErrorKind::Fatal => Self::Wait,
             ErrorKind::Transient => Self::Retry,
             ErrorKind::Rejected => Self::Halve,
+            // An attempt that nobody knows the effect of (a panic, a lost answer) says nothing about
+            // the rows: it deserves the same patience as one that says why it failed.
+            ErrorKind::Unknown if error.outcome_unknown() => Self::Retry,
             ErrorKind::Unknown => {
                 if default_retry_classifier(&format!("{} {error}", error.code())) {
                     Self::Retry
@@ -158,6 +161,8 @@ mod tests {
         let unknown = |text: &str| Action::of(&SinkError::new(ErrorKind::Unknown, "", text));
         assert_eq!(unknown("Timeout while waiting"), Action::Retry);
         assert_eq!(unknown("connection refused"), Action::Isolate);
+        let panic = SinkError::new(ErrorKind::Unknown, "panicked", "").with_unknown_outcome();
+        assert_eq!(Action::of(&panic), Action::Retry);
         let rejected = SinkError::new(ErrorKind::Rejected, "23514", "check says retry");
         assert_eq!(Action::of(&rejected), Action::Halve);
     }

@@ -9,7 +9,8 @@
 //!         environment, fatal   wait (no attempt used), the circuit breaker decides how long
 //!         transient            retry with backoff; attempts used up ─► halve
 //!         rejected             halve at once, the store refused something in it
-//!         unknown              as transient if its text says so, else halve at once
+//!         unknown              as transient if its text says so, or if nobody knows its effect (a
+//!                              panic); else halve at once
 //!    one row alone
 //!         rejected             dead letter (rejected_row)
 //!         else                 dead letter (retries_exhausted), once it is proven that the row is

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// | `Transient` | yes | failure | retried with backoff, then isolated |
 /// | `Rejected` | no | success (the store answered) | isolated by halving the batch |
 /// | `Fatal` | no | opens at once | records wait for a person |
-/// | `Unknown` | yes | failure | as `Transient` if its text says so, else isolated at once |
+/// | `Unknown` | yes | failure | as `Transient` if its text says so or its outcome is unknown, else isolated at once |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// The store cannot be reached, is full, read-only, locked or shutting down.

@@ -342,3 +342,24 @@ async fn failing_is_told_from_its_first_failure_even_while_the_check_says_yes() 
     // The refusal of row 5 was an answer too.
     assert_eq!((coordinator.failing_for(), peek.rows()), (None, 9));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_panics_now_and_then_costs_no_innocent_row() {
+    let mut left = 7;
+    let (sink, peek) = FakeSink::new(move |batch| {
+        if left > 0 && batch.iter().any(|row| *row == 7) {
+            left -= 1;
+            return Act::Panic;
+        }
+        Act::Write
+    });
+    let letters = FakeLetters::new();
+    let coordinator = builder(sink.check(|| true))
+        .batch_size(10)
+        .dead_letters(letters.place())
+        .start()
+        .unwrap();
+    submit_all(&coordinator, 0..100).await;
+    settled(&coordinator, secs(600)).await;
+    assert_eq!((peek.rows(), letters.rows()), (100, vec![]));
+}
