@@ -44,6 +44,7 @@
 
 pub mod bench;
 mod error;
+mod ingested;
 mod migration;
 mod query;
 mod sqlite;
@@ -51,6 +52,7 @@ mod store;
 mod url;
 
 pub use error::StoreError;
+pub use ingested::{FileRevision, IngestedFile, Remembered};
 pub use migration::{MigrationReport, MigrationStep};
 pub use query::{Chunks, Freshness, KindStats, LatestPrice, Order, Query, StoreStats};
 pub use sqlite::StoredRecord;

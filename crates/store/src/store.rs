@@ -2,13 +2,15 @@
 
 use std::borrow::Borrow;
 use std::marker::PhantomData;
-use std::path::Path;
 use std::time::Duration;
 
-use mds_core::{Batch, Kind, Sink, SinkError, WriteReport};
+use mds_core::{Batch, Sink, SinkError, WriteReport};
 
 use crate::sqlite::{self, SqliteStore, StoredRecord};
-use crate::{Chunks, LatestPrice, MigrationReport, Query, StoreError, StoreStats, StoreUrl};
+use crate::{
+    Chunks, FileRevision, IngestedFile, LatestPrice, MigrationReport, Query, StoreError,
+    StoreStats, StoreUrl,
+};
 
 /// How a store is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,22 +149,18 @@ impl Store {
         }
     }
 
-    /// The revision of the first row of a file with this content: the one that the store remembers,
-    /// else `proposed`, which it remembers from now on. So the same content always takes the same
-    /// revisions.
+    /// Which revisions the rows of a file take. The store remembers the answer by content, kind and
+    /// keys, with the last reading; once returned it is synced.
     ///
-    /// `content_hash` is compared bytewise; `path` is kept for people. Once returned it is synced.
-    pub async fn file_revision(
-        &self,
-        content_hash: [u8; 32],
-        kind: Kind,
-        path: Option<&Path>,
-        proposed: i64,
-    ) -> Result<i64, StoreError> {
-        let hash = crate::hex(&content_hash);
-        let shown = path.map(|p| p.display().to_string());
+    /// - The same content, read as it was last: the remembered base, so that the same content writes
+    ///   nothing, whatever the file's name and time are by then.
+    /// - The same content that was last read in another way (also for other keys): a new base, not
+    ///   before `now` and above every revision of the earlier reading, so that a corrected mapping
+    ///   wins over a wrong one, row by row.
+    /// - Anything else: the base is `modified`.
+    pub async fn file_revision(&self, file: &IngestedFile<'_>) -> Result<FileRevision, StoreError> {
         match &self.backend {
-            Backend::Sqlite(store) => store.file_revision(hash, kind, shown, proposed).await,
+            Backend::Sqlite(store) => store.file_revision(file).await,
         }
     }
 

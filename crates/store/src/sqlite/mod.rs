@@ -6,6 +6,7 @@ pub(crate) mod codes;
 mod connect;
 mod edges;
 mod failure;
+mod ingested;
 mod intern;
 mod kinds;
 mod layout;
@@ -33,7 +34,10 @@ use self::connect::{FileId, Target};
 use self::failure::Failure;
 use self::rows::RowsJob;
 use self::writer::{Command, Writer};
-use crate::{Chunks, LatestPrice, MigrationReport, OpenOptions, Query, StoreError, StoreStats};
+use crate::{
+    Chunks, FileRevision, IngestedFile, LatestPrice, MigrationReport, OpenOptions, Query,
+    StoreError, StoreStats,
+};
 
 /// Batches that may wait for the writing thread; further ones wait at the channel.
 const WAITING_COMMANDS: usize = 64;
@@ -291,28 +295,11 @@ impl SqliteStore {
 
     pub(crate) async fn file_revision(
         &self,
-        hash: String,
-        kind: mds_core::Kind,
-        shown: Option<String>,
-        proposed: i64,
-    ) -> Result<i64, StoreError> {
+        file: &IngestedFile<'_>,
+    ) -> Result<FileRevision, StoreError> {
+        let file = ingested::File::from(file);
         self.change("remember an ingested file", move |conn| {
-            conn.execute(
-                "INSERT INTO ingested_files (content_hash, kind, base_revision, path, first_seen) \
-                 VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
-                (
-                    &hash,
-                    kind.as_str(),
-                    proposed,
-                    shown,
-                    connect::now().to_string(),
-                ),
-            )?;
-            conn.query_row(
-                "SELECT base_revision FROM ingested_files WHERE content_hash = ?1",
-                [&hash],
-                |row| row.get(0),
-            )
+            ingested::revision(conn, &file)
         })
         .await
     }

@@ -36,12 +36,18 @@ CREATE TABLE mds_slots (slot INTEGER PRIMARY KEY) STRICT;
 -- Always empty: a probe of the store writes here and takes it back.
 CREATE TABLE mds_probe (filler BLOB) STRICT;
 
+-- Which revisions the rows of a file took when its content was read last; times in microseconds.
 CREATE TABLE ingested_files (
-    content_hash TEXT PRIMARY KEY NOT NULL,
+    content_hash TEXT NOT NULL,
     kind TEXT NOT NULL,
+    -- Hashes of the options that are part of the records' keys, and of those that say how to read.
+    keys TEXT NOT NULL,
+    reading TEXT NOT NULL,
     base_revision INTEGER NOT NULL,
+    modified INTEGER NOT NULL,
+    first_seen INTEGER NOT NULL,
     path TEXT,
-    first_seen TEXT NOT NULL
+    PRIMARY KEY (content_hash, kind, keys)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE bars_data (

@@ -7,6 +7,7 @@
 )]
 
 mod faults;
+mod ingested;
 mod kill;
 mod kinds;
 mod merge;

@@ -134,36 +134,11 @@ async fn an_empty_database_is_outdated_where_migrating_was_not_asked_for() {
 }
 
 #[tokio::test]
-async fn a_store_keeps_its_id_and_remembers_files_by_content() {
+async fn a_store_keeps_its_id() {
     let place = Place::new();
     let store = place.open().await;
     let id = store.id().to_owned();
     assert_eq!(id.len(), 36);
-    let path = std::path::Path::new("a.csv");
-    let kind = mds_core::Kind::Bars;
-    let base = |store: Store, hash: u8, proposed| async move {
-        store
-            .file_revision([hash; 32], kind, Some(path), proposed)
-            .await
-            .unwrap()
-    };
-    assert_eq!(base(store.clone(), 1, 100).await, 100);
-    assert_eq!(base(store.clone(), 1, 200).await, 100);
-    assert_eq!(base(store.clone(), 2, 300).await, 300);
     store.close().await;
-    let store = place.open().await;
-    assert_eq!(store.id(), id);
-    assert_eq!(base(store, 1, 400).await, 100);
-    let row: (String, String, i64, String) = place
-        .shell()
-        .query_row(
-            "SELECT content_hash, kind, base_revision, path FROM ingested_files LIMIT 1",
-            [],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
-        )
-        .unwrap();
-    assert_eq!(
-        row,
-        ("01".repeat(32), "bars".to_owned(), 100, "a.csv".to_owned())
-    );
+    assert_eq!(place.open().await.id(), id);
 }

@@ -11,6 +11,7 @@ use super::Args;
 use super::input::{self, Input};
 use super::read::{self, Said};
 use super::report::{Tally, grouped};
+use super::revise::Revisions;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{Out, note, unless_closed};
@@ -29,8 +30,9 @@ pub(super) async fn run<R: MarketRecord>(
     let mut tally = Tally::default();
     let started = std::time::Instant::now();
     for input in inputs {
-        let base = args.revision.unwrap_or_else(input::now).micros();
-        let mut said = read::start::<R>(input.clone(), options.clone(), base, Arc::default())
+        let base = args.revision.unwrap_or_else(input::now);
+        let revisions = Revisions::from(base, "--revision");
+        let mut said = read::start::<R>(input.clone(), options.clone(), revisions, Arc::default())
             .context("cannot start the thread that reads")?;
         while let Some(next) = said.recv().await {
             match next {

@@ -3,7 +3,8 @@
 //! The rows of a file take the revisions `base`, `base + 1`, ... in their order, so that of two
 //! rows with one key the later line wins. `base` is the file's modification time when its content
 //! is seen for the first time; the store remembers it by the content's hash, so the same content
-//! always takes the same revisions, whatever happened to the file's name and time.
+//! takes the same revisions, whatever happened to the file's name and time, as long as it is read in
+//! the same way.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use mds_core::revision::MAX_AHEAD_MICROS;
 use mds_store::StoreUrl;
 use sha2::{Digest, Sha256};
 
+use super::revise::Revisions;
 use crate::exit::Usage;
 
 /// One input.
@@ -143,36 +145,49 @@ fn of_system_time(time: SystemTime) -> Timestamp {
     })
 }
 
-/// The revision of the first row of an input, as far as it can be said without the store.
+/// The revisions of an input, as far as they can be said without the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Base {
-    /// It is known, and perhaps a person should know it too.
-    Known(i64, Option<String>),
-    /// It is the store's to say, by the content; `proposed` where the store has not seen it.
-    OfContent {
-        hash: [u8; 32],
-        path: PathBuf,
-        proposed: i64,
-        note: Option<String>,
-    },
+    /// They are known, and perhaps a person should know them too.
+    Known(Revisions, Option<String>),
+    /// They are the store's to say, by the content.
+    OfContent(Content),
 }
 
-/// The revision of the first row of an input. Reads a file as a whole, for its hash.
+/// A regular file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) hash: [u8; 32],
+    pub(super) path: PathBuf,
+    /// When it was last changed; not in the future.
+    pub(super) modified: Timestamp,
+    /// At least as many as it has rows.
+    pub(super) max_rows: i64,
+    pub(super) note: Option<String>,
+}
+
+/// The most that a byte of an archive can stand for: what deflate makes of a run of one byte.
+const MAX_PACKED: i64 = 1_032;
+
+/// The revisions of an input. Reads a file as a whole, for its hash.
 pub(super) async fn base_revision(input: &Input, given: Option<Timestamp>) -> anyhow::Result<Base> {
     if let Some(given) = given {
-        return Ok(Base::Known(given.micros(), None));
+        return Ok(Base::Known(Revisions::from(given, "--revision"), None));
     }
-    let Input::File(path) = input else {
+    let since_now = |note: &dyn Fn(Timestamp) -> String| {
         let now = now();
-        let note = format!("revisions start at {now}, the start of the run; --revision sets them");
-        return Ok(Base::Known(now.micros(), Some(note)));
+        let revisions = Revisions::from(now, "revisions start at");
+        Ok(Base::Known(revisions, Some(note(now))))
+    };
+    let Input::File(path) = input else {
+        return since_now(&|now| {
+            format!("revisions start at {now}, the start of the run; --revision sets them")
+        });
     };
     let metadata =
         std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
     if !metadata.is_file() {
-        let now = now();
-        let note = format!("not a regular file: revisions start at {now}");
-        return Ok(Base::Known(now.micros(), Some(note)));
+        return since_now(&|now| format!("not a regular file: revisions start at {now}"));
     }
     let modified = metadata.modified().map_or_else(|_| now(), of_system_time);
     let note = (modified > now())
@@ -181,18 +196,14 @@ pub(super) async fn base_revision(input: &Input, given: Option<Timestamp>) -> an
     let hash = tokio::task::spawn_blocking(move || content_hash(&hashed))
         .await
         .context("hashing was interrupted")??;
-    Ok(Base::OfContent {
+    let bytes = i64::try_from(metadata.len()).unwrap_or(i64::MAX);
+    Ok(Base::OfContent(Content {
         hash,
         path: path.clone(),
-        proposed: modified.min(now()).micros(),
+        modified: modified.min(now()),
+        max_rows: bytes.saturating_mul(MAX_PACKED),
         note,
-    })
-}
-
-/// What a person should know about a content that the store has seen.
-pub(super) fn seen_before(base: i64) -> String {
-    let seen = Timestamp::from_micros(base);
-    format!("this content was seen before, with revisions from {seen}")
+    }))
 }
 
 /// SHA-256 of a file's bytes as they are on disk.

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `input` | which files, and the revision that each begins with |
 //! | `revision` | asks the store for that revision |
+//! | `reading` | what the store remembers of how an input is read |
+//! | `revise` | gives rows their revisions, and tells provisional bars |
 //! | `read` | the thread that turns a file into chunks of records |
 //! | `run` | the write path, from the first row to the report |
 //! | `rows` | rows on their way from a reader into the write path |
@@ -17,7 +19,9 @@ mod dry_run;
 mod input;
 mod progress;
 mod read;
+mod reading;
 mod report;
+mod revise;
 mod revision;
 mod rows;
 mod run;
@@ -52,8 +56,10 @@ Examples:
   mds ingest fundamentals companyfacts.json --symbol LPA
   zcat bars.ndjson.gz | mds ingest bars - --json
 
-The same content again writes nothing, whatever the file is called. Rows that cannot be parsed, or
-that the store refuses, go to the dead letters with their file and line: `mds dlq list` shows them.
+The same content again writes nothing, whatever the file is called, unless it is read by another
+--format, --map, --tz or --time-format: then these rows win over those read before. Rows that cannot
+be parsed, or that the store refuses, go to the dead letters with their file and line: `mds dlq list`
+shows them.
 
 Exit code 0: all rows are in; 3: some were dead-lettered, dropped or refused; 2: wrong usage or an
 input that is not recognised; 1: anything else, such as a truncated archive (the rows before the

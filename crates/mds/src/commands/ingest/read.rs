@@ -10,12 +10,12 @@ use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mds_core::revision::MAX_AHEAD_MICROS;
-use mds_core::{Origin, Sourced, Timestamp};
+use mds_core::{Origin, Sourced};
 use mds_formats::{InvalidRow, Limits, OpenError, Options, ReadError, Reader, Source, Verdict};
 use tokio::sync::mpsc;
 
-use super::input::{self, Input};
+use super::input::Input;
+use super::revise::{Reviser, Revisions};
 use super::stop::FIRST_ROWS;
 use crate::exit::Exit;
 use crate::pipeline::MarketRecord;
@@ -30,6 +30,8 @@ pub(super) struct Chunk<R> {
     pub(super) records: VecDeque<Sourced<R>>,
     pub(super) invalid: Vec<InvalidRow>,
     pub(super) skipped: BTreeMap<&'static str, u64>,
+    /// Records that did not bring a revision of their own.
+    pub(super) given: u64,
     /// Where the first row stands.
     pub(super) first: Option<Origin>,
     last_is_record: bool,
@@ -78,18 +80,18 @@ impl Failed {
     }
 }
 
-/// Starts reading; `base` is the revision of the first row. The thread ends by itself, also when
-/// nobody listens any more. `position` follows the bytes read, for the progress bar.
+/// Starts reading; the rows get their revisions. The thread ends by itself, also when nobody listens
+/// any more. `position` follows the bytes read, for the progress bar.
 pub(super) fn start<R: MarketRecord>(
     input: Input,
     options: Options,
-    base: i64,
+    revisions: Revisions,
     position: Arc<AtomicU64>,
 ) -> io::Result<mpsc::Receiver<Said<R>>> {
     let (sender, receiver) = mpsc::channel(CHUNKS);
     let handing = Handing {
         verdicts: Vec::new(),
-        base,
+        reviser: Reviser::new(revisions),
         sender: sender.clone(),
         is_first: true,
     };
@@ -130,7 +132,7 @@ fn open<R: MarketRecord>(
 /// Verdicts that are to be handed over.
 struct Handing<R> {
     verdicts: Vec<Verdict<R>>,
-    base: i64,
+    reviser: Reviser,
     sender: mpsc::Sender<Said<R>>,
     is_first: bool,
 }
@@ -151,7 +153,10 @@ impl<R: MarketRecord> Handing<R> {
             return (!self.sender.is_closed()).then_some(());
         }
         self.is_first = false;
-        let chunk = sort(self.verdicts.drain(..), self.base);
+        let chunk = sort(self.verdicts.drain(..), &mut self.reviser);
+        if let Some(note) = self.reviser.note() {
+            self.sender.blocking_send(Said::Notes(vec![note])).ok()?;
+        }
         self.sender.blocking_send(Said::Chunk(chunk)).ok()
     }
 }
@@ -218,19 +223,21 @@ fn pump<R: MarketRecord>(
 
 fn sort<R: MarketRecord>(
     verdicts: impl ExactSizeIterator<Item = Verdict<R>>,
-    base: i64,
+    reviser: &mut Reviser,
 ) -> Chunk<R> {
+    reviser.look_at_clock();
+    let given = reviser.given;
     let mut chunk = Chunk {
         records: VecDeque::with_capacity(verdicts.len()),
         invalid: Vec::new(),
         skipped: BTreeMap::new(),
+        given: 0,
         first: None,
         last_is_record: false,
     };
-    let latest = input::now().micros().saturating_add(MAX_AHEAD_MICROS);
     for verdict in verdicts {
         let is_record = match verdict {
-            Verdict::Record(row) => match revised(row.sourced, row.ordinal, base, latest) {
+            Verdict::Record(row) => match reviser.revise(row.sourced, row.ordinal) {
                 Ok(record) => {
                     chunk.records.push_back(record);
                     true
@@ -254,39 +261,6 @@ fn sort<R: MarketRecord>(
             chunk.first = chunk.last().cloned();
         }
     }
+    chunk.given = reviser.given - given;
     chunk
-}
-
-/// The record with its revision, unless that lies in the future: it would shadow every later
-/// correction.
-fn revised<R: MarketRecord>(
-    mut sourced: Sourced<R>,
-    ordinal: u64,
-    base: i64,
-    latest: i64,
-) -> Result<Sourced<R>, Box<InvalidRow>> {
-    if sourced.record.revision() == 0 {
-        let ordinal = i64::try_from(ordinal).unwrap_or(i64::MAX);
-        sourced.record.set_revision(base.saturating_add(ordinal));
-    }
-    let revision = sourced.record.revision();
-    if revision <= latest {
-        let at = Timestamp::from_micros(revision);
-        sourced.record.mark_provisional(at);
-        return Ok(sourced);
-    }
-    Err(Box::new(InvalidRow {
-        origin: sourced.origin.clone().unwrap_or_else(|| Origin {
-            path: Arc::from("-"),
-            line: ordinal + 1,
-        }),
-        ordinal,
-        // The record as JSON stands for its line.
-        raw: serde_json::to_string(&sourced.record).unwrap_or_default(),
-        truncated: false,
-        field: "revision".into(),
-        value: revision.to_string(),
-        rule: "a revision cannot be more than 5 minutes ahead of the clock".into(),
-        code: "revision_ahead",
-    }))
 }

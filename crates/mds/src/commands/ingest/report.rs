@@ -29,6 +29,8 @@ pub(super) struct Tally {
     pub(super) unread: BTreeMap<usize, Unread>,
     /// The revision that standard input began with.
     pub(super) stdin_base: Option<i64>,
+    /// Files whose content the store had not seen before, with the time of their last change.
+    pub(super) new_files: Vec<(String, Timestamp)>,
 }
 
 /// From where on an input was not taken.
@@ -60,18 +62,36 @@ impl Tally {
         self.accepted + self.invalid + self.refused
     }
 
-    pub(super) fn note_refused<R>(&mut self, record: &Sourced<R>, refusal: Refusal) {
-        /// Refused records that are told one by one.
+    /// Counts records that were not accepted, and notes where they stand; they follow each other.
+    pub(super) fn note_refused<R>(&mut self, records: &[Sourced<R>], refusal: Refusal) {
+        /// Refusals that are told one by one.
         const TOLD: usize = 20;
+        let rows = records.len() as u64;
+        self.refused += rows;
+        let (Some(first), Some(last)) = (records.first(), records.last()) else {
+            return;
+        };
         if self.errors.len() < TOLD {
-            let place = record
-                .origin
-                .as_ref()
-                .map_or_else(|| "record".to_owned(), |o| format!("{}:{}", o.path, o.line));
+            let place = match rows {
+                1 => place(first),
+                _ => format!(
+                    "{} to {}, {} rows",
+                    place(first),
+                    place(last),
+                    grouped(rows)
+                ),
+            };
             self.errors
                 .push((Exit::Incomplete, format!("{place}: {refusal}")));
         }
     }
+}
+
+fn place<R>(record: &Sourced<R>) -> String {
+    record
+        .origin
+        .as_ref()
+        .map_or_else(|| "record".to_owned(), |o| format!("{}:{}", o.path, o.line))
 }
 
 /// The numbers of a run, as `--json` names them, in its order.
@@ -110,7 +130,7 @@ impl Totals {
             == self.written + self.superseded + self.dead_lettered + self.dropped + self.refused
     }
 
-    fn text(&self, kind: Kind, tally: &Tally) -> String {
+    fn text(&self, kind: Kind, tally: &Tally, conflicts: u64) -> String {
         let mut lines = Vec::new();
         let mut line = |name: &str, rows: u64, why: &str| {
             let text = format!("  {name:<14}{:>14}  {why}", grouped(rows));
@@ -130,6 +150,9 @@ impl Totals {
         if self.skipped > 0 {
             line("skipped", self.skipped, &skipped.join(", "));
         }
+        if conflicts > 0 {
+            line("conflicts", conflicts, CONFLICT);
+        }
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -144,6 +167,10 @@ impl Totals {
         )
     }
 }
+
+/// What a conflict is.
+const CONFLICT: &str =
+    "met a row of equal key and revision with other values; the greater values are kept";
 
 #[expect(clippy::cast_precision_loss, reason = "rows per second, for people")]
 pub(super) fn rate(rows: u64, seconds: f64) -> f64 {
@@ -201,7 +228,7 @@ impl Report {
             }
             exit = exit.worst(stop.exit());
         }
-        if !totals.is_balanced() {
+        if !totals.is_balanced() || self.refused() != totals.refused {
             note(
                 "error: the books do not balance; this is a fault of the program, please report it",
             );
@@ -212,6 +239,10 @@ impl Report {
                 "{} rows are in neither the store nor the dead letters",
                 totals.dropped
             ));
+        }
+        if !self.quiet {
+            self.tell_of_conflicts(json);
+            self.tell_how_to_win();
         }
         if totals.dead_lettered > 0 && !self.quiet {
             let dlq = self.dlq.display();
@@ -231,9 +262,54 @@ impl Report {
             let line = serde_json::to_string(totals).context(failed)?;
             writeln!(out, "{line}").context(failed)?;
         } else {
-            writeln!(out, "{}", totals.text(self.kind, &self.tally)).context(failed)?;
+            writeln!(
+                out,
+                "{}",
+                totals.text(self.kind, &self.tally, self.stats.conflicts)
+            )
+            .context(failed)?;
         }
         out.flush().context(failed)
+    }
+
+    /// Records that the coordinator counts as refused, without those that came after its end: they
+    /// were not taken.
+    fn refused(&self) -> u64 {
+        let rows = Refusal::ALL.iter().zip(self.stats.refused);
+        rows.filter(|(refusal, _)| **refusal != Refusal::Closed)
+            .map(|(_, rows)| rows)
+            .sum()
+    }
+
+    /// The table has a line for conflicts; the keys of the JSON object are fixed.
+    fn tell_of_conflicts(&self, json: bool) {
+        match self.stats.conflicts {
+            rows if rows == 0 || !json => {}
+            1 => note(format_args!("1 row {CONFLICT}")),
+            rows => note(format_args!("{} rows {CONFLICT}", grouped(rows))),
+        }
+    }
+
+    /// Where files are new and yet nothing of them was, their times are older than what they may be
+    /// meant to correct: a download or a copy keeps the times of the original.
+    fn tell_how_to_win(&self) {
+        let Some((first, modified)) = self.tally.new_files.first() else {
+            return;
+        };
+        if self.stats.written > 0 || self.stats.superseded == 0 {
+            return;
+        }
+        let (more, them) = match self.tally.new_files.len() - 1 {
+            0 => (String::new(), "it"),
+            1 => (" and another file".to_owned(), "them"),
+            more => (format!(" and {more} other files"), "them"),
+        };
+        let now = super::input::now();
+        note(format_args!(
+            "nothing was written: the store has these rows already, at newer revisions than \
+             {first} (last changed at {modified}){more}; to make {them} win, give --revision a \
+             later time, such as the present: --revision {now}"
+        ));
     }
 
     /// Says from which lines on nothing was taken.

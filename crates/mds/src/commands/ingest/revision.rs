@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use mds_core::ErrorKind;
-use mds_store::StoreError;
+use mds_core::{ErrorKind, Timestamp};
+use mds_store::{FileRevision, IngestedFile, Remembered, StoreError};
 use tokio::time::Instant;
 
 use super::input::{self, Base, Input};
+use super::reading;
+use super::revise::Revisions;
 use super::run::Run;
 use super::stop::Stop;
 use super::watch::Outages;
@@ -15,37 +17,57 @@ use crate::pipeline::MarketRecord;
 /// How long to wait between two questions to a store that is away.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
+/// With what an input begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begin {
+    pub(super) revisions: Revisions,
+    /// For a file whose content the store has not seen before: when it was last changed.
+    pub(super) is_new: Option<Timestamp>,
+}
+
 impl<R: MarketRecord> Run<R> {
-    /// The revision of the first row of an input; `None` if the run stops before the store has
-    /// said it. A store that is away is waited for.
-    pub(super) async fn base_revision(&self, input: &Input) -> anyhow::Result<Option<i64>> {
+    /// The revisions of an input; `None` if the run stops before the store has said them. A store
+    /// that is away is waited for.
+    pub(super) async fn base_revision(&self, input: &Input) -> anyhow::Result<Option<Begin>> {
         let name = input.name();
-        let (base, note) = match input::base_revision(input, self.revision).await? {
-            Base::Known(base, note) => {
+        let content = match input::base_revision(input, self.revision).await? {
+            Base::Known(revisions, note) => {
                 if *input == Input::Stdin {
-                    self.tally().stdin_base = Some(base);
+                    self.tally().stdin_base = Some(revisions.base);
                 }
-                (base, note)
+                self.notes(&name, note.as_slice());
+                return Ok(Some(Begin {
+                    revisions,
+                    is_new: None,
+                }));
             }
-            Base::OfContent {
-                hash,
-                path,
-                proposed,
-                note,
-            } => {
-                let ask = || {
-                    self.store
-                        .file_revision(hash, R::KIND, Some(&path), proposed)
-                };
-                let Some(base) = self.ask_store(ask).await else {
-                    return Ok(None);
-                };
-                let seen = (base != proposed).then(|| input::seen_before(base));
-                (base, seen.or(note))
-            }
+            Base::OfContent(content) => content,
         };
+        let modified = content.modified;
+        let file = IngestedFile {
+            content_hash: content.hash,
+            kind: R::KIND,
+            keys: reading::keys(&self.options),
+            reading: reading::reading(&self.options),
+            path: Some(&content.path),
+            modified: modified.micros(),
+            now: input::now().micros(),
+            max_rows: content.max_rows,
+        };
+        let Some(said) = self.ask_store(|| self.store.file_revision(&file)).await else {
+            return Ok(None);
+        };
+        let note = note(&said, modified).or(content.note);
         self.notes(&name, note.as_slice());
-        Ok(Some(base))
+        Ok(Some(Begin {
+            revisions: Revisions {
+                base: said.base,
+                as_of: said.modified,
+                as_of_is: "last changed at",
+                first_seen: said.first_seen,
+            },
+            is_new: (said.remembered == Remembered::Nothing).then_some(modified),
+        }))
     }
 
     /// The store's answer, however long that takes; `None` if the run stops.
@@ -81,6 +103,21 @@ impl<R: MarketRecord> Run<R> {
                 () = tokio::time::sleep(ASK_AGAIN) => {}
             }
         }
+    }
+}
+
+/// What a person should know about a content that the store has seen.
+fn note(said: &FileRevision, modified: Timestamp) -> Option<String> {
+    let base = Timestamp::from_micros(said.base);
+    match said.remembered {
+        Remembered::SameReading if base != modified => Some(format!(
+            "this content was seen before, with revisions from {base}"
+        )),
+        Remembered::OtherReading => Some(format!(
+            "read by another --format, --map, --tz or --time-format than before: revisions start \
+             anew at {base}, and these rows win"
+        )),
+        _ => None,
     }
 }
 

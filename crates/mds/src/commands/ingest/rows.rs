@@ -19,6 +19,8 @@ pub(super) struct Seen {
     /// Rows, records among them.
     rows: u64,
     records: u64,
+    /// Records that did not bring a revision of their own.
+    pub(super) given: u64,
     /// Where the last row that was taken stands.
     pub(super) last: Option<Origin>,
 }
@@ -35,6 +37,7 @@ impl<R: MarketRecord> Run<R> {
         let bad = chunk.invalid.len() as u64;
         seen.rows += bad + chunk.records.len() as u64;
         seen.records += chunk.records.len() as u64;
+        seen.given += chunk.given;
         if let Err(error) = self.letters_of(chunk.invalid).await {
             self.stop_for(Stop::Letters { error });
             return Err(chunk.first);
@@ -81,13 +84,14 @@ impl<R: MarketRecord> Run<R> {
                 Some(Ok(_)) => {}
                 Some(Err(error)) if error.refusal == Refusal::Closed => return false,
                 Some(Err(error)) => {
-                    // One record that cannot be taken costs itself only.
-                    let Some(record) = records.pop_front() else {
-                        continue;
+                    // One record that cannot be taken costs itself only; for want of room all that
+                    // were handed in are refused, which is how the coordinator counts them.
+                    let rows = match error.refusal {
+                        Refusal::QueueFull => records.len(),
+                        _ => 1,
                     };
-                    let mut tally = self.tally();
-                    tally.refused += 1;
-                    tally.note_refused(&record, error.refusal);
+                    let refused: Vec<_> = records.drain(..rows.min(records.len())).collect();
+                    self.tally().note_refused(&refused, error.refusal);
                 }
             }
         }

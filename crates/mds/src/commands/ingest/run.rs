@@ -33,7 +33,7 @@ const NEXT_CHUNK: Duration = Duration::from_secs(2);
 pub(super) struct Run<R: MarketRecord> {
     inputs: Vec<Input>,
     next: AtomicUsize,
-    options: Options,
+    pub(super) options: Options,
     pub(super) revision: Option<Timestamp>,
     pub(super) max_outage: Duration,
     pub(super) max_bad: Option<MaxBad>,
@@ -276,12 +276,13 @@ where
 
     async fn input(&self, index: usize, input: &Input) -> anyhow::Result<()> {
         let name = input.name();
-        let Some(base) = self.base_revision(input).await? else {
+        let Some(begin) = self.base_revision(input).await? else {
             self.unread(index, Unread::From(format!("{name}:1")));
             return Ok(());
         };
         let position = Arc::clone(&self.progress.position);
-        let mut said = read::start::<R>(input.clone(), self.options.clone(), base, position)
+        let (options, revisions) = (self.options.clone(), begin.revisions);
+        let mut said = read::start::<R>(input.clone(), options, revisions, position)
             .context("cannot start the thread that reads")?;
         let mut seen = Seen::default();
         loop {
@@ -302,7 +303,13 @@ where
                         return Ok(());
                     }
                 }
-                Some(Said::Ended) => return Ok(()),
+                Some(Said::Ended) => {
+                    // What its rows bring themselves, no option changes.
+                    if let Some(modified) = begin.is_new.filter(|_| seen.given > 0) {
+                        self.tally().new_files.push((name, modified));
+                    }
+                    return Ok(());
+                }
                 Some(Said::Failed(error)) => {
                     let exit = error.exit();
                     self.tally().errors.push((exit, error.told()));

@@ -7,6 +7,7 @@ mod formats;
 mod inputs;
 mod odd;
 mod outages;
+mod revisions;
 mod signals;
 
 pub(crate) use outages::locked;

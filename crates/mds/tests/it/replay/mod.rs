@@ -5,7 +5,7 @@ mod interrupted;
 
 use std::fs;
 
-use mds_coordinator::dead_letter::Reason;
+use mds_coordinator::dead_letter::{LetterDraft, Reason};
 use mds_core::{Bar, News};
 use rusqlite::Connection;
 use serde_json::Value;
@@ -248,6 +248,40 @@ fn a_record_that_is_no_market_fact_stays_where_it_is() {
         .says(" is not replayed: high_price");
     expect(&outcome, "bars 1 0 0 0 1");
     assert_eq!(listed(&place, &[]).len(), 1);
+}
+
+#[test]
+fn a_record_that_is_too_large_stays_where_it_is() {
+    let place = Place::new();
+    let news = |id: &str, title: &str| LetterDraft {
+        kind: Some("news".to_owned()),
+        item: serde_json::to_value(article(id, title)).unwrap().into(),
+        ..letter(&bar("A", 0, 1.0), Reason::Overflow)
+    };
+    let letters = vec![
+        news("1", "short"),
+        news("2", &"long ".repeat(400)),
+        news("3", "short too"),
+    ];
+    append(&place, "all.ndjson", letters);
+    let replay = |flags: &[&str], code| {
+        let args = [&["dlq", "replay", "--dlq", "all.ndjson"][..], flags].concat();
+        let env = [("MDS_COORDINATOR_MAX_BYTES", "1024")];
+        place.run_with_env(&args, &env).code(code)
+    };
+    expect(&replay(&["--dry-run"], 0), "news 3 0 0 0 1");
+    let outcome = replay(&[], 3)
+        .errors(&[])
+        .says(" is not replayed: a record takes ")
+        .says(" bytes, more than coordinator_max_bytes (1024) allows\n");
+    expect(&outcome, "news 3 2 0 0 1");
+    assert_eq!(count::<News>(&place), 2);
+    let left = listed(&place, &["--dlq", "all.ndjson"]);
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0]["metadata"]["replays"], 0);
+    // With room for it, it is replayed.
+    let all = place.run(&["dlq", "replay", "--dlq", "all.ndjson"]).code(0);
+    expect(&all, "news 1 1 0 0 0");
 }
 
 #[test]

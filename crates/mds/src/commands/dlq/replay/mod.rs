@@ -9,23 +9,22 @@
 //! A letter of several records (another program wrote it) that fails again becomes a letter for
 //! each record that failed: one id for all of them would make all but one disappear.
 
-use std::borrow::Borrow;
-use std::collections::VecDeque;
+mod rows;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use mds_coordinator::dead_letter::{
     DeadLetterQueue, DlqError, DlqOptions, Entry, Letter, LetterDraft, LetterFilter, LetterItem,
-    LetterKey, Reason, Replayer,
+    Reason, Replayer,
 };
 use mds_coordinator::{DeadLetters, OverflowStrategy, StopReport, WriteCoordinator};
-use mds_core::{Kind, Origin, Sourced};
+use mds_core::Kind;
 use mds_store::Store;
-use serde::{Serialize, Serializer};
 use serde_json::Value;
-use uuid::Uuid;
 
+use self::rows::{Replayed, rows_of, take_rows};
 use super::Letters;
 use crate::commands::ingest::{self, Outages, Signals, Stop, grouped};
 use crate::context::Context;
@@ -68,26 +67,13 @@ pub(crate) struct Args {
     max_outage: Duration,
 }
 
-/// A record on its way back, with the letter that it comes from.
-#[derive(Debug)]
-struct Replayed<R> {
-    row: Sourced<R>,
-    letter: Uuid,
-    /// Whether the letter holds this record alone, so that a new letter can take its place.
-    is_alone: bool,
-    replays: u32,
-}
-
-impl<R> Borrow<R> for Replayed<R> {
-    fn borrow(&self) -> &R {
-        &self.row.record
-    }
-}
-
-impl<R: Serialize> Serialize for Replayed<R> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.row.serialize(serializer)
-    }
+/// How much is replayed.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Letters of a kind.
+    letters: Option<usize>,
+    /// Bytes of one record.
+    max_bytes: usize,
 }
 
 /// What became of the letters of one kind.
@@ -97,7 +83,7 @@ struct Counts {
     written: u64,
     superseded: u64,
     failed_again: u64,
-    /// Raw lines, and records that are no market facts.
+    /// Raw lines, and records that are no market facts or too large.
     left: u64,
 }
 
@@ -205,6 +191,7 @@ async fn replay_kind<R: MarketRecord>(
         kind,
         ..args.letters.filter()
     };
+    let max_bytes = context.settings.coordinator().coordinator_max_bytes;
     if args.dry_run {
         for entry in letters.scan(filter)? {
             let Entry::Letter(letter) = entry? else {
@@ -212,7 +199,7 @@ async fn replay_kind<R: MarketRecord>(
             };
             if is_of_kind(&letter) && args.limit.is_none_or(|most| counts.letters < most as u64) {
                 counts.letters += 1;
-                counts.left += u64::from(rows_of(&letter).is_err());
+                counts.left += u64::from(rows_of(&letter, max_bytes).is_err());
             }
         }
         return Ok((counts, None));
@@ -231,7 +218,11 @@ async fn replay_kind<R: MarketRecord>(
     let coordinator = coordinator(context, &store, &letters)?;
     let outages = Outages::new(args.max_outage, |text: &str| context.note(text));
     let stop_reason = ingest::stop_reason(&coordinator, &outages, signals);
-    let batches = batches(&mut replayer, first, &coordinator, args.limit, &mut counts);
+    let limits = Limits {
+        letters: args.limit,
+        max_bytes,
+    };
+    let batches = batches(&mut replayer, first, &coordinator, limits, &mut counts);
     let result = tokio::select! {
         result = batches => {
             outages.over();
@@ -305,16 +296,16 @@ async fn batches<R: MarketRecord>(
     replayer: &mut Replayer<R>,
     first: Vec<Letter<R>>,
     coordinator: &WriteCoordinator<Replayed<R>>,
-    limit: Option<usize>,
+    limits: Limits,
     counts: &mut Counts,
 ) -> anyhow::Result<()> {
-    let mut remaining = limit.unwrap_or(usize::MAX);
+    let mut remaining = limits.letters.unwrap_or(usize::MAX);
     let mut batch = first;
     while remaining > 0 && !batch.is_empty() {
         let ours = batch.iter().filter(|letter| is_of_kind(letter));
         let chosen: Vec<&Letter<R>> = ours.take(remaining).collect();
         remaining -= chosen.len();
-        let (mut rows, keys) = take_rows(&chosen, counts);
+        let (mut rows, keys) = take_rows(&chosen, limits.max_bytes, counts);
         coordinator
             .submit_many(&mut rows)
             .await
@@ -325,61 +316,4 @@ async fn batches<R: MarketRecord>(
         batch = replayer.next_batch(BATCH)?;
     }
     Ok(())
-}
-
-/// The records of letters, and what settles the letters; tells of those that stay as they are.
-fn take_rows<R: MarketRecord>(
-    letters: &[&Letter<R>],
-    counts: &mut Counts,
-) -> (VecDeque<Replayed<R>>, Vec<LetterKey>) {
-    let (mut rows, mut keys) = (VecDeque::new(), Vec::new());
-    for letter in letters {
-        counts.letters += 1;
-        match rows_of(letter) {
-            Ok(found) => {
-                rows.extend(found);
-                keys.push(letter.key());
-            }
-            Err(why) => {
-                counts.left += 1;
-                note(format_args!("letter {} is not replayed: {why}", letter.id));
-            }
-        }
-    }
-    (rows, keys)
-}
-
-/// The records of a letter; an error says why it stays.
-fn rows_of<R: MarketRecord>(letter: &Letter<R>) -> Result<Vec<Replayed<R>>, String> {
-    let origin = letter
-        .metadata
-        .get("path")
-        .and_then(|p| p.as_str())
-        .map(|path| Origin {
-            path: path.into(),
-            line: letter
-                .metadata
-                .get("line")
-                .and_then(Value::as_u64)
-                .unwrap_or(0),
-        });
-    letter
-        .items
-        .iter()
-        .map(|item| {
-            let record = item.record().ok_or("it holds a line that is no record")?;
-            let mut record = record.clone();
-            record.normalize();
-            record.validate().map_err(|invalid| invalid.to_string())?;
-            Ok(Replayed {
-                row: Sourced {
-                    record,
-                    origin: origin.clone(),
-                },
-                letter: letter.id,
-                is_alone: letter.items.len() == 1,
-                replays: letter.replays(),
-            })
-        })
-        .collect()
 }
