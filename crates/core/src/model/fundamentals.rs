@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use super::field::columns;
-use super::{Invalid, Kind, Record, check_finite, check_key, check_symbol};
+use super::{Invalid, Kind, Record, check_finite, check_key, check_symbol, check_visible};
 use crate::ids::{Symbol, TenantId, Vendor};
 use crate::time::Timestamp;
 
@@ -72,6 +72,7 @@ impl Record for Fundamentals {
     fn validate(&self) -> Result<(), Invalid> {
         check_key(self.vendor.as_str(), "asof", self.asof)?;
         check_symbol(self.symbol.as_str())?;
+        check_visible("period", &self.period)?;
         check_finite("total_assets", self.total_assets)?;
         check_finite("total_liabilities", self.total_liabilities)?;
         check_finite("net_income", self.net_income)?;

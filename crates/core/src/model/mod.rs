@@ -204,14 +204,7 @@ pub trait Record:
 
 /// The key parts that every kind has.
 fn check_key(vendor: &str, time_field: &'static str, time: Timestamp) -> Result<(), Invalid> {
-    if vendor.is_empty() {
-        return Err(Invalid::new(
-            "vendor",
-            vendor,
-            "missing_key",
-            "a key part must be present",
-        ));
-    }
+    check_id("vendor", vendor)?;
     if !time.is_valid() {
         return Err(Invalid::new(
             time_field,
@@ -224,13 +217,23 @@ fn check_key(vendor: &str, time_field: &'static str, time: Timestamp) -> Result<
 }
 
 fn check_symbol(symbol: &str) -> Result<(), Invalid> {
-    if symbol.is_empty() {
-        return Err(Invalid::new(
-            "symbol",
-            symbol,
-            "missing_key",
-            "a key part must be present",
-        ));
+    check_id("symbol", symbol)
+}
+
+/// A key part that is text: present, and of characters that can be seen. Others would be two keys
+/// that look like one, and do things to terminals.
+fn check_id(field: &'static str, text: &str) -> Result<(), Invalid> {
+    if text.is_empty() {
+        let rule = "a key part must be present";
+        return Err(Invalid::new(field, text, "missing_key", rule));
+    }
+    check_visible(field, text)
+}
+
+fn check_visible(field: &'static str, text: &str) -> Result<(), Invalid> {
+    if text.chars().any(char::is_control) {
+        let rule = "must not have control characters";
+        return Err(Invalid::new(field, text, "control_character", rule));
     }
     Ok(())
 }

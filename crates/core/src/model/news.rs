@@ -5,7 +5,7 @@ use smol_str::{SmolStr, ToSmolStr};
 use uuid::Uuid;
 
 use super::field::columns;
-use super::{Invalid, Kind, Record, check_key};
+use super::{Invalid, Kind, Record, check_key, check_visible};
 use crate::ids::{Symbol, TenantId, Vendor};
 use crate::time::Timestamp;
 
@@ -104,6 +104,10 @@ impl Record for News {
         if self.id.is_empty() {
             let rule = "news needs an id, or a url or title to make one from";
             return Err(Invalid::new("id", &self.id, "missing_key", rule));
+        }
+        check_visible("id", &self.id)?;
+        for symbol in self.symbol.iter().chain(&self.symbols) {
+            check_visible("symbols", symbol.as_str())?;
         }
         match self.sentiment_score {
             Some(score) if !(-1.0..=1.0).contains(&score) => {

@@ -65,9 +65,13 @@ fn validation_names_field_value_and_rule() {
         ..bar(1, 2.5)
     };
     good.validate().unwrap();
-    let spoils: [(&str, &str, Spoil); 8] = [
+    let spoils: [(&str, &str, Spoil); 10] = [
         ("vendor", "missing_key", |b| b.vendor = "".into()),
         ("symbol", "missing_key", |b| b.symbol = "".into()),
+        ("symbol", "control_character", |b| {
+            b.symbol = "S\u{1b}[31m".into()
+        }),
+        ("vendor", "control_character", |b| b.vendor = "v\0v".into()),
         ("high_price", "high_below_low", |b| b.high_price = Some(0.5)),
         ("open_price", "outside_range", |b| b.open_price = Some(3.1)),
         ("close_price", "outside_range", |b| {
