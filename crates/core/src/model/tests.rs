@@ -69,7 +69,7 @@ fn validation_names_field_value_and_rule() {
         ("vendor", "missing_key", |b| b.vendor = "".into()),
         ("symbol", "missing_key", |b| b.symbol = "".into()),
         ("symbol", "control_character", |b| {
-            b.symbol = "S\u{1b}[31m".into()
+            b.symbol = "S\u{1b}[31m".into();
         }),
         ("vendor", "control_character", |b| b.vendor = "v\0v".into()),
         ("high_price", "high_below_low", |b| b.high_price = Some(0.5)),
