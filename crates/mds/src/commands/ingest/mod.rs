@@ -28,7 +28,6 @@ mod run;
 mod stop;
 mod watch;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -130,7 +129,7 @@ pub(crate) struct Args {
     dry_run: bool,
     /// Serve metrics for Prometheus meanwhile, at http://ADDR/metrics
     #[arg(long, value_name = "ADDR")]
-    metrics: Option<SocketAddr>,
+    metrics: Option<String>,
     /// Print one JSON object at the end instead of a table
     #[arg(long)]
     json: bool,
@@ -156,6 +155,7 @@ impl Args {
             ("--queue", &self.queue),
             ("--dlq", &self.dlq),
             ("--workers", &self.workers),
+            ("--metrics", &self.metrics),
         ]
         .into_iter()
         .filter_map(|(flag, value)| value.as_deref().map(|value| SettingFlag { flag, value }))

@@ -70,7 +70,7 @@ where
         pipeline::coordinator::<R, _>(&context.settings.coordinator(), store.sink::<R>())
             .dead_letters(Arc::<DeadLetterQueue<Sourced<R>>>::clone(&letters))
             .start()?;
-    let metrics = match args.metrics {
+    let metrics = match context.settings.listen() {
         None => None,
         Some(address) => Some(serve_metrics(address, context).await?),
     };

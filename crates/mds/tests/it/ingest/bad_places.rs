@@ -49,6 +49,22 @@ fn a_port_for_metrics_that_is_taken() {
 }
 
 #[test]
+fn metrics_are_served_where_the_settings_say() {
+    let place = Place::new();
+    place.write("bars.csv", &bars(1));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let outcome = place.run_with_env(&["ingest", "bars", "bars.csv"], &[("MDS_LISTEN", &address)]);
+    assert!(
+        outcome
+            .stderr
+            .contains(&format!("cannot serve metrics on {address}")),
+        "{outcome:#?}"
+    );
+    outcome.code(1);
+}
+
+#[test]
 fn a_store_that_may_only_be_read() {
     use std::os::unix::fs::PermissionsExt as _;
 
