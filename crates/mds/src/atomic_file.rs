@@ -2,7 +2,7 @@
 //!
 //! It is written under a temporary name beside its target, synced, and renamed. Whoever reads the
 //! target meanwhile sees the old content; after an error or a signal the old content is still there
-//! and the temporary file is gone.
+//! and the temporary file is gone. The mode of the file that is replaced is kept.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -33,9 +33,16 @@ impl AtomicFile {
             Err(_) => target.to_path_buf(),
         };
         let folder = folder_of(&target);
-        let temporary = builder()
+        let old = fs::metadata(&target).ok().map(|old| old.permissions());
+        let temporary = builder(old.clone())
             .tempfile_in(folder)
             .with_context(|| format!("cannot create a file in {}", folder.display()))?;
+        if let Some(old) = old {
+            // The umask may have taken away more than the old file had.
+            let path = temporary.path().display();
+            let kept = temporary.as_file().set_permissions(old);
+            kept.with_context(|| format!("cannot give {path} the mode of the file it replaces"))?;
+        }
         Ok(Self { temporary, target })
     }
 
@@ -75,12 +82,19 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn builder() -> tempfile::Builder<'static, 'static> {
+/// Makes files that nobody else may read who may not read `old`, from their first byte on.
+fn builder(old: Option<Permissions>) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".mds-").suffix(".tmp");
-    // What a plain `open` would give: the umask takes away what it always does.
-    #[cfg(unix)]
-    builder.permissions(<Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o666));
+    match old {
+        Some(old) => builder.permissions(old),
+        // What a plain `open` would give: the umask takes away what it always does.
+        #[cfg(unix)]
+        None => builder
+            .permissions(<Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o666)),
+        #[cfg(not(unix))]
+        None => &mut builder,
+    };
     builder
 }
 

@@ -45,7 +45,8 @@ impl<W: Write> RowWriter<W> {
             RowFormat::Csv => {
                 let mut csv = csv::Writer::from_writer(out);
                 let revision = with_revision.then_some(REVISION);
-                csv.write_record(R::COLUMNS.iter().map(|c| c.name).chain(revision))?;
+                let names = R::COLUMNS.iter().map(|c| c.name).chain(revision);
+                csv.write_record(names).map_err(io_error)?;
                 Form::Csv(Box::new(csv))
             }
             RowFormat::Ndjson => Form::Ndjson {
@@ -65,8 +66,7 @@ impl<W: Write> RowWriter<W> {
             Form::Csv(csv) => {
                 let values = (0..R::COLUMNS.len()).map(|i| record.value(i).to_string());
                 let revision = self.with_revision.then(|| record.revision().to_string());
-                csv.write_record(values.chain(revision))?;
-                Ok(())
+                csv.write_record(values.chain(revision)).map_err(io_error)
             }
             Form::Ndjson { out, line } => {
                 line.clear();
@@ -82,6 +82,15 @@ impl<W: Write> RowWriter<W> {
             Form::Csv(csv) => csv.into_inner().map_err(csv::IntoInnerError::into_error),
             Form::Ndjson { out, .. } => Ok(out),
         }
+    }
+}
+
+/// The I/O error that `csv` wraps, so that it is still known for what it is.
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        // Records of one kind are all of one length, and only reading finds other faults.
+        other => io::Error::other(format!("{other:?}")),
     }
 }
 

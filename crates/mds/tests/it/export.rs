@@ -1,7 +1,8 @@
 //! `mds export`: what is written, and that it reads back.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Stdio;
 
 use mds_core::{Bar, News, OptionSnap, Record};
 use mds_formats::{Options, Readable, Source, Verdict, reader};
@@ -177,4 +178,141 @@ fn mistakes_are_told_before_anything_is_written() {
         "{}",
         outcome.stderr
     );
+}
+
+/// The bytes of a file, to see that nothing touched it.
+fn bytes(place: &Place, name: &str) -> Vec<u8> {
+    fs::read(place.path(name)).unwrap()
+}
+
+#[test]
+fn an_export_never_replaces_the_store() {
+    let place = Place::new();
+    fill(&place, vec![bar("A", 0, 1.0)]);
+    let before = bytes(&place, "market.db");
+    fs::hard_link(place.path("market.db"), place.path("hard.csv")).unwrap();
+    std::os::unix::fs::symlink("market.db", place.path("soft.csv")).unwrap();
+    fs::create_dir(place.path("sub")).unwrap();
+    for (out, told) in [
+        ("market.db", "is the store"),
+        ("./market.db", "is the store"),
+        ("sub/../market.db", "is the store"),
+        ("hard.csv", "is the store"),
+        ("soft.csv", "is the store"),
+        ("market.db-wal", "belongs to the store"),
+        ("market.db-shm", "belongs to the store"),
+        ("market.db-journal", "belongs to the store"),
+    ] {
+        place
+            .run(&["export", "bars", "--out", out, "--format", "csv"])
+            .code(2)
+            .errors(&[&format!("{out} {told}; write to another file")]);
+    }
+    assert_eq!(bytes(&place, "market.db"), before);
+    assert!(!place.path("market.db-journal").exists());
+    assert_eq!(all::<Bar>(&place).len(), 1);
+}
+
+#[test]
+fn an_export_never_replaces_another_database() {
+    let place = Place::new();
+    fill(&place, vec![bar("A", 0, 1.0)]);
+    fs::copy(place.path("market.db"), place.path("copy.csv")).unwrap();
+    place
+        .run(&["export", "bars", "--out", "copy.csv"])
+        .code(2)
+        .errors(&["copy.csv is a SQLite database; write to another file"]);
+    place
+        .run(&["export", "bars", "--out", "copy.csv-wal", "--format", "csv"])
+        .code(2)
+        .errors(&["copy.csv-wal belongs to a SQLite database; write to another file"]);
+    assert_eq!(bytes(&place, "copy.csv"), bytes(&place, "market.db"));
+}
+
+#[test]
+fn an_export_never_replaces_dead_letters() {
+    let place = Place::new();
+    fill(&place, vec![bar("A", 0, 1.0)]);
+    let refused = |out: &str, env: &[(&str, &str)]| {
+        let args = ["export", "bars", "--out", out, "--format", "ndjson"];
+        place
+            .run_with_env(&args, env)
+            .code(2)
+            .errors(&[&format!("{out} is for dead letters; write to another file")]);
+    };
+    // Whether it is there yet or not.
+    refused(".dlq/news.ndjson", &[]);
+    fs::create_dir(place.path(".dlq")).unwrap();
+    place.write(".dlq/bars.ndjson", "{}\n");
+    fs::hard_link(place.path(".dlq/bars.ndjson"), place.path("link.ndjson")).unwrap();
+    for out in [
+        ".dlq/bars.ndjson",
+        ".dlq/bars.000001.ndjson",
+        ".dlq/bars.ndjson.settled",
+        ".dlq/bars.ndjson.lock",
+        ".dlq/bars.ndjson.replay.lock",
+        "link.ndjson",
+    ] {
+        refused(out, &[]);
+    }
+    refused("my.ndjson", &[("MDS_DLQ_PATH", "my.ndjson")]);
+    assert_eq!(bytes(&place, ".dlq/bars.ndjson"), b"{}\n");
+    // A name that only looks alike is free.
+    place
+        .run(&["export", "bars", "--out", ".dlq/bars.1.ndjson"])
+        .code(0);
+}
+
+#[test]
+fn the_mode_of_a_replaced_file_is_kept() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let place = Place::new();
+    fill(&place, vec![bar("A", 0, 1.0)]);
+    let mode = |name: &str| {
+        let metadata = fs::metadata(place.path(name)).unwrap();
+        metadata.permissions().mode() & 0o777
+    };
+    for wanted in [0o600, 0o664, 0o640] {
+        place.write("out.csv", "old");
+        let permissions = fs::Permissions::from_mode(wanted);
+        fs::set_permissions(place.path("out.csv"), permissions).unwrap();
+        place.run(&["export", "bars", "--out", "out.csv"]).code(0);
+        assert_eq!(mode("out.csv"), wanted, "{:o}", mode("out.csv"));
+        assert_ne!(bytes(&place, "out.csv"), b"old");
+    }
+    place.write("plain", "");
+    place.run(&["export", "bars", "--out", "new.csv"]).code(0);
+    assert_eq!(mode("new.csv"), mode("plain"), "what the umask leaves");
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_error() {
+    let place = Place::new();
+    fill(&place, (0..20_000).map(|i| bar("A", i, 1.0)).collect());
+    for format in ["csv", "ndjson"] {
+        for args in [
+            &["export", "bars", "--out", "-", "--format", format][..],
+            &["query", "bars", "--output", format],
+        ] {
+            let mut child = place
+                .command(args)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            // Far more than a pipe holds is still to come when it is closed.
+            BufReader::new(child.stdout.take().unwrap())
+                .read_line(&mut line)
+                .unwrap();
+            let output = child.wait_with_output().unwrap();
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(
+                (output.status.code(), told.as_str()),
+                (Some(0), ""),
+                "{args:?}"
+            );
+        }
+    }
 }
