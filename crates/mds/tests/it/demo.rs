@@ -4,8 +4,12 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
+use mds_coordinator::dead_letter::Reason;
+use mds_core::{Bar, News};
 use rusqlite::Connection;
 
+use crate::data::{article, bar, count, fill};
+use crate::dlq::{append, letter};
 use crate::run::{Outcome, Place};
 
 const QUICK: [&str; 5] = ["demo", "--seconds", "2", "--metrics", "127.0.0.1:0"];
@@ -190,8 +194,9 @@ fn what_is_no_store_is_not_removed() {
     );
     place
         .run(&QUICK)
-        .code(1)
-        .says("error: demo.db is in the way and is no market data store; move it away: ");
+        .code(2)
+        .says("error: demo.db is in the way and cannot be read as a store of the demo; ")
+        .says("name another file with --database: demo.db: cannot open the store (SQLITE_NOTADB)");
     let text = std::fs::read_to_string(place.path("demo.db")).unwrap();
     assert!(text.starts_with("a file of somebody else"));
     place
@@ -199,6 +204,32 @@ fn what_is_no_store_is_not_removed() {
         .code(1)
         .says("error: cannot make no/folder/demo.db: ");
     place.run(&["demo", "--seconds", "0"]).code(2);
+}
+
+#[test]
+fn a_store_with_records_of_others_is_not_removed() {
+    let place = Place::new();
+    let made_by_demo = Bar {
+        vendor: "demo".into(),
+        ..bar("A", 0, 1.0)
+    };
+    fill(&place, vec![made_by_demo, bar("A", 0, 2.0)]);
+    fill(&place, vec![article("a1", "kept")]);
+    append(
+        &place,
+        ".dlq/demo-bars.ndjson",
+        vec![letter(&bar("A", 0, 1.0), Reason::Overflow)],
+    );
+    place
+        .run(&[&QUICK[..], &["--database", "market.db"]].concat())
+        .code(2)
+        .errors(&[
+            "market.db holds records that the demo did not make (vendor binance, wire); name \
+             another file with --database",
+        ]);
+    assert_eq!(count::<Bar>(&place), 2);
+    assert_eq!(count::<News>(&place), 1);
+    assert!(place.path(".dlq/demo-bars.ndjson").exists());
 }
 
 #[test]

@@ -6,6 +6,9 @@ use std::collections::HashMap;
 use fastrand::Rng;
 use mds_core::{Bar, Date, Fundamentals, News, OptionSnap, OptionType, Record, Timestamp};
 
+/// The vendor of every record that the demo makes.
+pub(super) const VENDOR: &str = "demo";
+
 /// The symbol whose records the store refuses in the demo.
 pub(super) const POISON: &str = "POISON";
 
@@ -116,7 +119,7 @@ pub(super) fn bars(random: &mut Rng, minutes: i64) -> Feed<Bar> {
             let reach = open * random.f64() * 0.002;
             *price = close;
             made.push(Bar {
-                vendor: "demo".into(),
+                vendor: VENDOR.into(),
                 symbol: (*symbol).into(),
                 ts: Timestamp::from_micros(START + minute * MINUTE),
                 open_price: Some(cents(open)),
@@ -129,7 +132,7 @@ pub(super) fn bars(random: &mut Rng, minutes: i64) -> Feed<Bar> {
         }
         if minute % 60 == 7 {
             made.push(Bar {
-                vendor: "demo".into(),
+                vendor: VENDOR.into(),
                 symbol: POISON.into(),
                 ts: Timestamp::from_micros(START + minute * MINUTE),
                 ..Bar::default()
@@ -156,7 +159,7 @@ pub(super) fn options(random: &mut Rng, snapshots: i64) -> Feed<OptionSnap> {
                         OptionType::Put
                     };
                     made.push(OptionSnap {
-                        vendor: "demo".into(),
+                        vendor: VENDOR.into(),
                         symbol: (*root).into(),
                         expiry: Date::parse(expiry).unwrap_or_default(),
                         option_type: kind,
@@ -187,7 +190,7 @@ pub(super) fn fundamentals(random: &mut Rng) -> Feed<Fundamentals> {
             {
                 let assets = 1e9 * (1.0 + random.f64() * 300.0);
                 made.push(Fundamentals {
-                    vendor: "demo".into(),
+                    vendor: VENDOR.into(),
                     symbol: (*symbol).into(),
                     asof: Date::from_ymd(year, month, day)
                         .unwrap_or_default()
@@ -217,7 +220,7 @@ pub(super) fn news(random: &mut Rng, items: i64) -> Feed<News> {
             let second = random.bool().then(|| SYMBOLS[random.usize(..37)]);
             let headline = HEADLINES[random.usize(..HEADLINES.len())];
             News {
-                vendor: "demo".into(),
+                vendor: VENDOR.into(),
                 published_at: Timestamp::from_micros(START + item * 20_000_000),
                 symbols: [Some(first), second]
                     .into_iter()

@@ -9,7 +9,7 @@ mod faults;
 mod live;
 mod report;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use self::live::Live;
 use self::report::KindReport;
 use crate::commands::ingest::{self, Progress};
 use crate::context::Context;
-use crate::exit::Exit;
+use crate::exit::{Exit, Usage};
 use crate::output::note;
 use crate::pipeline::{self, MarketRecord};
 
@@ -36,7 +36,8 @@ Examples:
   mds demo
   mds demo --seconds 30 --metrics 127.0.0.1:9000
 
-Makes demo.db and the dead letters in .dlq/demo-*.ndjson anew, in the working directory.
+Makes demo.db and the dead letters in .dlq/demo-*.ndjson anew, in the working directory. A database
+with anything else than the records of a demo is left alone.
 Exit code 0: every row is accounted for; 1: it is not, which would be a fault of this program.";
 
 /// How long a row that a write never answers for is waited for.
@@ -52,7 +53,7 @@ pub(crate) struct Args {
     /// Where metrics are served meanwhile
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     metrics: SocketAddr,
-    /// The database to make anew
+    /// The database to make anew; only one that a demo made is replaced
     #[arg(long, value_name = "FILE", default_value = "demo.db")]
     database: PathBuf,
     /// The seed of the data
@@ -153,15 +154,19 @@ async fn remove_old(url: &StoreUrl, path: &Path) -> anyhow::Result<()> {
     if !path.exists() {
         return Ok(());
     }
-    let old = Store::open(url, OpenOptions::read_only())
-        .await
-        .with_context(|| {
-            format!(
-                "{} is in the way and is no market data store; move it away",
-                path.display()
-            )
-        })?;
-    old.close().await;
+    let shown = path.display();
+    let others = other_vendors(url).await.map_err(|error| {
+        let what = "is in the way and cannot be read as a store of the demo; name another file";
+        error.context(Usage::new(format!("{shown} {what} with --database")))
+    })?;
+    if !others.is_empty() {
+        let others = Vec::from_iter(others).join(", ");
+        return Err(Usage::new(format!(
+            "{shown} holds records that the demo did not make (vendor {others}); name another \
+             file with --database"
+        ))
+        .into());
+    }
     for end in ["", "-wal", "-shm"] {
         let file = PathBuf::from(format!("{}{end}", path.display()));
         match std::fs::remove_file(&file) {
@@ -175,8 +180,18 @@ async fn remove_old(url: &StoreUrl, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The vendors in a store whose records no demo has made.
+async fn other_vendors(url: &StoreUrl) -> anyhow::Result<BTreeSet<String>> {
+    let store = Store::open(url, OpenOptions::read_only()).await?;
+    let stats = store.stats().await;
+    store.close().await;
+    let vendors = stats?.freshness.into_iter().map(|f| f.vendor.to_string());
+    Ok(vendors.filter(|vendor| vendor != data::VENDOR).collect())
+}
+
 /// Removes the letters of an earlier demo.
 fn remove_letters(folder: &Path, name: &str) -> anyhow::Result<()> {
+    let start = format!("{name}.");
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Ok(());
     };
@@ -185,7 +200,7 @@ fn remove_letters(folder: &Path, name: &str) -> anyhow::Result<()> {
             .file_name()
             .to_string_lossy()
             .trim_start_matches('.')
-            .starts_with(name)
+            .starts_with(&start)
         {
             std::fs::remove_file(entry.path())
                 .with_context(|| format!("cannot remove {}", entry.path().display()))?;
