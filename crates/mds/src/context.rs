@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use mds_core::settings::{SettingFile, SettingFlag, SettingSources, Settings, SettingsError};
 use mds_core::{Kind, Timestamp};
-use mds_store::{OpenOptions, Store, StoreUrl};
+use mds_store::{OpenOptions, Store, StoreError, StoreUrl};
 
 use crate::cli::GlobalArgs;
 use crate::exit::Usage;
@@ -116,7 +116,9 @@ impl Context {
 
     /// Opens the store.
     pub(crate) async fn open(&self, options: OpenOptions) -> anyhow::Result<Store> {
-        Ok(Store::open(&self.store_url()?, options).await?)
+        let url = self.store_url()?;
+        let store = Store::open(&url, options).await;
+        store.map_err(|error| opening_failed(&url, error))
     }
 
     /// The file that dead letters of `kind` go to.
@@ -133,6 +135,20 @@ impl Context {
             note(text);
         }
     }
+}
+
+/// Why a store could not be opened, in the words of this program where SQLite has only one for
+/// everything.
+pub(crate) fn opening_failed(url: &StoreUrl, error: StoreError) -> anyhow::Error {
+    if !error.code().starts_with("SQLITE_CANTOPEN") {
+        return error.into();
+    }
+    let what = if url.path().is_some_and(Path::is_file) {
+        "the file is there, but cannot be opened; look at its permissions"
+    } else {
+        "it must be a file, or a name for one in a folder that can be written to"
+    };
+    anyhow::anyhow!("cannot open the store {url}: {what}")
 }
 
 /// The variables of the environment that begin with `MDS_`.

@@ -47,13 +47,7 @@ pub(crate) async fn open_store(context: &Context, max_outage: Duration) -> anyho
         busy_timeout,
         ..OpenOptions::default()
     };
-    Store::open(&url, options).await.map_err(|error| {
-        if error.code().starts_with("SQLITE_CANTOPEN") {
-            let what = "it must be a file, or a name for one in a folder that can be written to";
-            return anyhow::anyhow!("cannot open the store {url}: {what}");
-        }
-        error.into()
-    })
+    context.open(options).await
 }
 
 /// Closes the store, unless a write in it never ends.

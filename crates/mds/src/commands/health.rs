@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::commands::stats::bytes;
 use crate::context::{self, Context};
-use crate::exit::Exit;
+use crate::exit::{Exit, told};
 use crate::output::{Out, table};
 use crate::runtime::block_on;
 
@@ -98,7 +98,7 @@ async fn check_store(context: &Context) -> Vec<Check> {
     let failed = |error: anyhow::Error| Check {
         name,
         status: Status::Failed,
-        detail: format!("{error:#}"),
+        detail: told(&error),
         numbers: json!({ "url": url }),
     };
     let options = OpenOptions {
@@ -165,7 +165,7 @@ fn check_dead_letters(context: &Context) -> Check {
                 return Check {
                     name: "dead letters",
                     status: Status::Failed,
-                    detail: format!("{:#}", anyhow::Error::new(error)),
+                    detail: told(&error.into()),
                     numbers: json!({ "path": path.display().to_string() }),
                 };
             }

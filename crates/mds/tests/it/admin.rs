@@ -1,9 +1,12 @@
 //! `mds delete`, `mds migrate` and `mds health`.
 
+use std::fs;
+
 use mds_core::{Bar, TenantId};
+use serde_json::Value;
 
 use crate::data::{bar, count, fill};
-use crate::run::Place;
+use crate::run::{Place, skip};
 
 fn three_bars() -> Place {
     let place = Place::new();
@@ -108,7 +111,7 @@ fn a_migration_can_be_planned_and_done() {
         again.stderr.starts_with("sqlite:market.db is up to date"),
         "{again:?}"
     );
-    let report: serde_json::Value = serde_json::from_str(&again.stdout).unwrap();
+    let report: Value = serde_json::from_str(&again.stdout).unwrap();
     assert_eq!(report["from"], report["to"]);
     assert_eq!(report["steps"].as_array().unwrap().len(), 0);
 }
@@ -126,7 +129,7 @@ fn what_is_not_a_store_is_left_alone() {
         "{}",
         outcome.stderr
     );
-    let text = std::fs::read_to_string(place.path("market.db")).unwrap();
+    let text = fs::read_to_string(place.path("market.db")).unwrap();
     assert!(text.starts_with("a file of somebody else"));
 }
 
@@ -156,7 +159,7 @@ fn health_is_degraded_while_revisions_run_ahead() {
         }],
     );
     let outcome = place.run(&["health", "--json"]).code(0);
-    let health: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let health: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(health["status"], "degraded");
     assert_eq!(health["store"]["status"], "ok");
     assert!(health["revisions"]["ahead_micros"].as_i64().unwrap() > 0);
@@ -166,7 +169,7 @@ fn health_is_degraded_while_revisions_run_ahead() {
 fn health_fails_where_the_store_cannot_be_written_to() {
     let place = Place::new();
     let outcome = place.run(&["health", "--json"]).code(1);
-    let health: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let health: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(
         (&health["status"], &health["store"]["status"]),
         (&"failed".into(), &"failed".into())
@@ -183,4 +186,68 @@ fn health_fails_where_the_store_cannot_be_written_to() {
         .run(&["health", "--store", "postgres://me:hunter2@h/d"])
         .code(1);
     assert!(!broken.stdout.contains("hunter2"), "{}", broken.stdout);
+}
+
+#[test]
+fn a_folder_in_place_of_the_store_is_told_the_same_by_every_command() {
+    let place = Place::new();
+    fs::create_dir(place.path("market.db")).unwrap();
+    let told = "cannot open the store sqlite:market.db: it must be a file, or a name for one in a \
+                folder that can be written to";
+    for args in [
+        &["query", "bars"][..],
+        &["latest"],
+        &["stats"],
+        &["export", "bars", "--out", "bars.csv"],
+        &["delete", "bars", "--all", "--yes"],
+        &["migrate"],
+        &["migrate", "--plan"],
+    ] {
+        place.run(args).code(1).errors(&[told]);
+    }
+    let health = place.run(&["health", "--json"]).code(1);
+    let health: Value = serde_json::from_str(&health.stdout).unwrap();
+    assert_eq!(health["store"]["detail"], told);
+}
+
+#[test]
+fn health_tells_what_sqlite_says_once() {
+    let place = Place::new();
+    place.write(
+        "market.db",
+        "a file of somebody else, longer than a page header would be",
+    );
+    let health = place.run(&["health", "--json"]).code(1);
+    let health: Value = serde_json::from_str(&health.stdout).unwrap();
+    assert_eq!(
+        health["store"]["detail"],
+        "market.db: cannot open the store (SQLITE_NOTADB): file is not a database"
+    );
+}
+
+#[test]
+fn what_reading_needs_is_told_where_the_folder_cannot_be_written() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let place = three_bars();
+    fs::create_dir(place.path("shelf")).unwrap();
+    fs::rename(place.path("market.db"), place.path("shelf/market.db")).unwrap();
+    let mode = |mode| {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(place.path("shelf"), permissions).unwrap();
+    };
+    mode(0o555);
+    let binds = fs::File::create(place.path("shelf/probe")).is_err();
+    let store = "sqlite:shelf/market.db";
+    let outcome = binds.then(|| place.run(&["query", "bars", "--store", store]));
+    mode(0o755);
+    let Some(outcome) = outcome else {
+        skip("permission bits do not bind this user");
+        return;
+    };
+    outcome.code(1).errors(&[
+        "shelf/market.db: cannot open the store (SQLITE_READONLY_DIRECTORY): attempt to write a \
+         readonly database; the files -wal and -shm are kept beside it, also for reading: make its \
+         folder writable, or copy the store into one that is",
+    ]);
 }

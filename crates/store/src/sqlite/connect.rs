@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mds_core::Timestamp;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::codes;
 use crate::StoreError;
@@ -71,6 +71,23 @@ impl FileId {
     }
 }
 
+/// The error with what to do, where SQLite says only what it could not do.
+fn with_advice(error: rusqlite::Error) -> rusqlite::Error {
+    let rusqlite::Error::SqliteFailure(failure, text) = &error else {
+        return error;
+    };
+    match failure.extended_code {
+        // Readers need the log and its index too, and make them where no writer has.
+        ffi::SQLITE_READONLY_DIRECTORY | ffi::SQLITE_READONLY_CANTINIT => {
+            let text = text.clone().unwrap_or_else(|| failure.to_string());
+            let advice = "the files -wal and -shm are kept beside it, also for reading: make its \
+                          folder writable, or copy the store into one that is";
+            rusqlite::Error::SqliteFailure(*failure, Some(format!("{text}; {advice}")))
+        }
+        _ => error,
+    }
+}
+
 /// The time of the system clock.
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now()
@@ -91,6 +108,7 @@ impl Target {
     }
 
     fn open_failed(&self, source: rusqlite::Error) -> StoreError {
+        let source = with_advice(source);
         StoreError::Open {
             path: self.path.clone(),
             code: codes::code(&source).into_owned(),
@@ -100,6 +118,13 @@ impl Target {
 
     /// A connection as it comes: nothing in the file is changed yet.
     pub(crate) fn connect(&self, flags: OpenFlags) -> Result<Connection, StoreError> {
+        if self.path.is_dir() {
+            // SQLite opens a folder for reading, and fails later with an I/O error.
+            let failure = ffi::Error::new(ffi::SQLITE_CANTOPEN_ISDIR);
+            let text = "unable to open database file: it is a folder";
+            let source = rusqlite::Error::SqliteFailure(failure, Some(text.to_owned()));
+            return Err(self.open_failed(source));
+        }
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
         if !flags.contains(OpenFlags::SQLITE_OPEN_CREATE) {
             // SQLite says only that it cannot open it.
