@@ -43,7 +43,7 @@ pub(crate) struct GlobalArgs {
     /// Read environment settings from FILE instead of ./.env
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) env_file: Option<PathBuf>,
-    /// Tell of errors only
+    /// Only errors on standard error; results are printed all the same
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Tell more; repeat it for still more

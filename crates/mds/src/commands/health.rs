@@ -19,7 +19,8 @@ Examples:
   mds health --quiet && echo ready
 
 Checks that the store can be written to, how many dead letters wait, and that revisions do not run
-ahead of the clock. Exit code 0: ok or degraded (it works, but somebody should look); 1: failed.";
+ahead of the clock. Exit code 0: ok or degraded (it works, but somebody should look); 1: failed.
+With --quiet the exit code alone says it.";
 
 /// Arguments of `mds health`.
 #[derive(clap::Args, Debug)]

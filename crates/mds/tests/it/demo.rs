@@ -91,6 +91,11 @@ fn check(place: &Place, outcome: &Outcome) {
         let listed = [
             "dlq", "list", "--json", "--limit", "100000", "--dlq", &letters,
         ];
+        if dead_lettered == 0 {
+            let outcome = place.run(&listed).code(1);
+            outcome.says(&format!("{letters}: there is no such file"));
+            continue;
+        }
         let letters = place.run(&listed).code(0).stdout.lines().count() as u64;
         assert_eq!(letters, dead_lettered, "{kind}");
     }

@@ -221,3 +221,58 @@ fn another_file_can_be_named() {
     let env = place.run_with_env(&["dlq", "list", "--json"], &[("MDS_DLQ_PATH", "my.ndjson")]);
     assert_eq!(env.code(0).stdout.lines().count(), 1);
 }
+
+#[test]
+fn a_file_that_was_named_and_is_not_there_is_an_error() {
+    let place = two_letters();
+    let told = "typo.ndjson: there is no such file, nor one that belongs to it; a file of dead \
+                letters is there while letters are in it";
+    for args in [
+        &["dlq", "list", "--dlq", "typo.ndjson"][..],
+        &["dlq", "list", "--summary", "--dlq", "typo.ndjson"],
+        &["dlq", "purge", "--all", "--dlq", "typo.ndjson"],
+        &[
+            "dlq",
+            "show",
+            "00000000-0000-0000-0000-00000000dead",
+            "--dlq",
+            "typo.ndjson",
+        ],
+    ] {
+        place.run(args).code(1).errors(&[told]);
+    }
+    place
+        .run_with_env(&["dlq", "list"], &[("MDS_DLQ_PATH", "typo.ndjson")])
+        .code(1)
+        .errors(&[told]);
+    // Its full files, or what was noted about it, are enough.
+    for beside in [
+        "typo.000001.ndjson",
+        "typo.ndjson.settled",
+        "typo.ndjson.lock",
+    ] {
+        place.write(beside, "");
+        let listed = place.run(&["dlq", "list", "--dlq", "typo.ndjson"]).code(0);
+        assert_eq!(listed.stderr, "no dead letters\n", "{beside}");
+        fs::remove_file(place.path(beside)).unwrap();
+    }
+}
+
+#[test]
+fn errors_are_whole_where_they_do_not_go_to_a_terminal() {
+    let place = Place::new();
+    let long = format!("the store said {} and then\nno", "no ".repeat(100));
+    let draft = LetterDraft {
+        error: long.clone(),
+        ..letter(&bar("A", 0, 1.0), Reason::RejectedRow)
+    };
+    append(&place, BARS, vec![draft]);
+    let listed = place.run(&["dlq", "list"]).code(0);
+    let shown = long.replace('\n', " ");
+    assert!(
+        listed.stdout.ends_with(&format!("{shown}\n")),
+        "{}",
+        listed.stdout
+    );
+    assert_eq!(listed.stdout.lines().count(), 2);
+}

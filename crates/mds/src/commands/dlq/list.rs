@@ -1,6 +1,7 @@
 //! `mds dlq list`: letters, one a line, or how many there are.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 
 use mds_coordinator::dead_letter::{Damaged, Entry, Histogram, Letter, LetterFilter};
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use crate::output::{Out, table};
 
 /// Letters that are listed without `--limit`.
 const LETTERS: usize = 100;
-/// How much of an error fits on the line of its letter.
+/// How much of an error fits on the line of its letter on a terminal. Anything else has no width.
 const ERROR_CHARS: usize = 72;
 
 const EXAMPLES: &str = "\
@@ -55,6 +56,7 @@ fn list(args: &Args, context: &Context) -> anyhow::Result<()> {
     let mut rows = table(&[
         "id", "given up", "kind", "reason", "code", ">replays", "from", "error",
     ]);
+    let width = std::io::stdout().is_terminal().then_some(ERROR_CHARS);
     let mut out = Out::stdout();
     let (mut shown, mut is_cut) = (0_usize, false);
     for dlq in queues::<Value>(context)? {
@@ -73,8 +75,8 @@ fn list(args: &Args, context: &Context) -> anyhow::Result<()> {
             match entry? {
                 Entry::Letter(letter) if args.json => out.json(&json_of(&letter))?,
                 Entry::Damaged(damaged) if args.json => out.json(&json_of_damaged(&damaged))?,
-                Entry::Letter(letter) => drop(rows.add_row(row(&letter))),
-                Entry::Damaged(damaged) => drop(rows.add_row(damaged_row(&damaged))),
+                Entry::Letter(letter) => drop(rows.add_row(row(&letter, width))),
+                Entry::Damaged(damaged) => drop(rows.add_row(damaged_row(&damaged, width))),
             }
         }
     }
@@ -93,7 +95,7 @@ fn list(args: &Args, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn row(letter: &Letter<Value>) -> [String; 8] {
+fn row(letter: &Letter<Value>, width: Option<usize>) -> [String; 8] {
     let text = |value: Option<&str>| value.unwrap_or("-").to_owned();
     [
         letter.id.to_string(),
@@ -103,14 +105,14 @@ fn row(letter: &Letter<Value>) -> [String; 8] {
         text(letter.code()),
         letter.replays().to_string(),
         source_of(letter),
-        shorten(&letter.error),
+        one_line(&letter.error, width),
     ]
 }
 
-fn damaged_row(damaged: &Damaged) -> [String; 8] {
+fn damaged_row(damaged: &Damaged, width: Option<usize>) -> [String; 8] {
     let place = format!("{}:{}", damaged.path.display(), damaged.line);
     let dash = || "-".to_owned();
-    let problem = shorten(&damaged.problem);
+    let problem = one_line(&damaged.problem, width);
     [
         dash(),
         dash(),
@@ -134,12 +136,14 @@ fn source_of(letter: &Letter<Value>) -> String {
     }
 }
 
-fn shorten(text: &str) -> String {
+/// A text on one line, cut after `width` characters.
+fn one_line(text: &str, width: Option<usize>) -> String {
     let one_line: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    match one_line.char_indices().nth(ERROR_CHARS) {
+    let cut = width.and_then(|width| one_line.char_indices().nth(width));
+    match cut {
         Some((end, _)) => format!("{}...", one_line.get(..end).unwrap_or(&one_line)),
         None => one_line,
     }
@@ -220,4 +224,17 @@ fn add(sum: &mut Histogram, part: Histogram) {
         (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
         (a, b) => a.or(b),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_cut_to_the_width_of_a_terminal() {
+        assert_eq!(one_line("a\tb\nc", Some(5)), "a b c");
+        assert_eq!(one_line("äöüß", Some(3)), "äöü...");
+        assert_eq!(one_line("äöüß", Some(4)), "äöüß");
+        assert_eq!(one_line(&"x".repeat(500), None), "x".repeat(500));
+    }
 }

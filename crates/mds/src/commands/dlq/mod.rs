@@ -11,6 +11,7 @@ use clap::Subcommand;
 use mds_coordinator::dead_letter::{DeadLetterQueue, DlqOptions, LetterFilter, Reason};
 use mds_core::settings::SettingFlag;
 use mds_core::{Kind, Symbol, Timestamp};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::context::Context;
@@ -65,6 +66,9 @@ impl Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
+    if !matches!(args.what, What::Replay(_)) {
+        refuse_missing(context)?;
+    }
     match &args.what {
         What::List(args) => list::run(args, context),
         What::Show(args) => show::run(args, context),
@@ -122,6 +126,28 @@ fn queues<T>(context: &Context) -> anyhow::Result<Vec<DeadLetterQueue<T>>> {
     paths.dedup();
     let open = |path| Ok(DeadLetterQueue::at(path, DlqOptions::default())?);
     paths.into_iter().map(open).collect()
+}
+
+/// Refuses a file that was named and of which there is nothing: its name is misspelt. Where letters
+/// lie by default there need not be any.
+fn refuse_missing(context: &Context) -> anyhow::Result<()> {
+    let Some(path) = context.settings.dlq_path() else {
+        return Ok(());
+    };
+    let beside = ["", ".settled", ".lock", ".replay.lock"].map(|end| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    });
+    let dlq = DeadLetterQueue::<Value>::at(path, DlqOptions::default())?;
+    if beside.iter().any(|file| file.exists()) || !dlq.letter_files()?.is_empty() {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "{}: there is no such file, nor one that belongs to it; a file of dead letters is there \
+         while letters are in it",
+        path.display()
+    )
 }
 
 fn epoch_seconds(time: Timestamp) -> f64 {
