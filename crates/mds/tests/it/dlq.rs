@@ -231,6 +231,7 @@ fn a_file_that_was_named_and_is_not_there_is_an_error() {
         &["dlq", "list", "--dlq", "typo.ndjson"][..],
         &["dlq", "list", "--summary", "--dlq", "typo.ndjson"],
         &["dlq", "purge", "--all", "--dlq", "typo.ndjson"],
+        &["dlq", "replay", "--dlq", "typo.ndjson"],
         &[
             "dlq",
             "show",
@@ -243,8 +244,7 @@ fn a_file_that_was_named_and_is_not_there_is_an_error() {
     }
     place
         .run_with_env(&["dlq", "list"], &[("MDS_DLQ_PATH", "typo.ndjson")])
-        .code(1)
-        .errors(&[told]);
+        .code(0);
     // Its full files, or what was noted about it, are enough.
     for beside in [
         "typo.000001.ndjson",

@@ -66,7 +66,7 @@ impl Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
-    if !matches!(args.what, What::Replay(_)) {
+    if args.dlq.is_some() {
         refuse_missing(context)?;
     }
     match &args.what {
@@ -128,8 +128,8 @@ fn queues<T>(context: &Context) -> anyhow::Result<Vec<DeadLetterQueue<T>>> {
     paths.into_iter().map(open).collect()
 }
 
-/// Refuses a file that was named and of which there is nothing: its name is misspelt. Where letters
-/// lie by default there need not be any.
+/// Refuses a file that was named on the command line and of which there is nothing: its name is
+/// misspelt. Where letters lie by the settings, there need not be any.
 fn refuse_missing(context: &Context) -> anyhow::Result<()> {
     let Some(path) = context.settings.dlq_path() else {
         return Ok(());

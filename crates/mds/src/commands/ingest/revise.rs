@@ -131,7 +131,7 @@ fn ahead<R: MarketRecord>(sourced: &Sourced<R>, ordinal: u64) -> InvalidRow {
         }),
         ordinal,
         // The record as JSON stands for its line.
-        raw: serde_json::to_string(&sourced.record).unwrap_or_default(),
+        raw: serde_json::to_vec(&sourced.record).unwrap_or_default(),
         truncated: false,
         field: "revision".into(),
         value: sourced.record.revision().to_string(),

@@ -121,7 +121,7 @@ fn invalid_letter<R: Record>(row: &InvalidRow) -> LetterDraft {
     } else {
         format!("{} = {:?}: {}", row.field, row.value, row.rule)
     };
-    let item = LetterItem::line(row.raw.as_bytes());
+    let item = LetterItem::line(&row.raw);
     let mut letter = LetterDraft::new(R::KIND.as_str(), Reason::Invalid, error, "invalid", item);
     letter.kind = Some(R::KIND.as_str().to_owned());
     letter.code = Some(row.code.to_owned());
