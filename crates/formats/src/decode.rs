@@ -10,28 +10,11 @@ use mds_core::{Origin, Record, Sourced};
 
 use crate::error::ReadError;
 use crate::input::{Line, Part};
-use crate::verdict::{Fault, InvalidRow, RAW_LIMIT, Row, Verdict, crop, start_of};
+use crate::verdict::{Fault, InvalidRow, RAW_LIMIT, Row, Verdict, start_of_bytes};
 
-/// A key part that neither a part of the input nor its name nor an option gives.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lacking {
-    pub(crate) field: &'static str,
-    pub(crate) flag: &'static str,
-}
-
-impl Lacking {
-    pub(crate) fn in_part(self, part: &Part) -> ReadError {
-        ReadError::Missing {
-            path: part.path.to_string(),
-            field: self.field,
-            flag: self.flag,
-        }
-    }
-}
-
-/// Turns the parts of an input into verdicts.
+/// Turns one part of an input into verdicts.
 pub(crate) trait Decoder<R>: Send {
-    /// Starts on a part.
+    /// Starts on the part; each has a decoder of its own.
     fn begin(&mut self, _part: &mut Part, _notes: &mut Vec<String>) -> Result<(), ReadError> {
         Ok(())
     }
@@ -52,6 +35,8 @@ pub(crate) struct Verdicts<'a, R> {
     /// Rows that were read so far, records and invalid ones.
     pub(crate) rows: &'a mut u64,
     pub(crate) path: Arc<str>,
+    /// What a person should know.
+    pub(crate) notes: &'a mut Vec<String>,
 }
 
 /// Where the verdicts of one line go.
@@ -78,9 +63,11 @@ impl<'o, R: Record> Verdicts<'o, R> {
         ordinal
     }
 
-    fn invalid(&mut self, line: u64, raw: String, cut: bool, fault: Fault) {
-        let mut raw = raw;
-        let truncated = crop(&mut raw, RAW_LIMIT) || cut;
+    fn invalid(&mut self, line: u64, raw: &[u8], cut: bool, fault: Fault) {
+        // Cropped before it is copied: a line may be much longer than what is kept of it.
+        let kept = start_of_bytes(raw, RAW_LIMIT);
+        let truncated = cut || kept.len() < raw.len();
+        let raw = kept.to_vec();
         let ordinal = self.ordinal();
         self.out.push(Verdict::Invalid(Box::new(InvalidRow {
             origin: Origin {
@@ -118,11 +105,15 @@ impl<R: Record> Out<'_, '_, R> {
 
     /// A row that is no record.
     pub(crate) fn invalid(&mut self, fault: Fault) {
-        // Cropped before it is copied: a line may be much longer than what is kept of it.
-        let kept = start_of(self.raw, RAW_LIMIT);
-        let cut = kept.len() < self.raw.len();
         self.verdicts
-            .invalid(self.line, kept.to_owned(), cut, fault);
+            .invalid(self.line, self.raw.as_bytes(), false, fault);
+    }
+
+    /// Tells a person something about the input, once.
+    pub(crate) fn note(&mut self, note: &str) {
+        if !self.verdicts.notes.iter().any(|told| told == note) {
+            self.verdicts.notes.push(note.to_owned());
+        }
     }
 
     /// A row that the format maps to no record.
@@ -177,16 +168,15 @@ pub(crate) fn text_of<'l, R: Record>(
     line: &Line<'l>,
     verdicts: &mut Verdicts<'_, R>,
 ) -> Option<&'l str> {
-    let lossy = || String::from_utf8_lossy(line.bytes).into_owned();
     if line.over_long {
         let fault = Fault::line("line_too_long", "a line may not be longer than the limit");
-        verdicts.invalid(line.number, lossy(), true, fault);
+        verdicts.invalid(line.number, line.bytes, true, fault);
         return None;
     }
     let text = str::from_utf8(line.bytes).ok();
     if text.is_none() {
         let fault = Fault::line("not_utf8", "a line must be UTF-8 text");
-        verdicts.invalid(line.number, lossy(), false, fault);
+        verdicts.invalid(line.number, line.bytes, false, fault);
     }
     text
 }

@@ -11,13 +11,13 @@ use std::io;
 
 use memchr::{memchr, memchr_iter};
 
-use crate::decode::{Decoder, Lacking, Out, Verdicts, text_of};
+use crate::decode::{Decoder, Out, Verdicts, text_of};
 use crate::error::ReadError;
-use crate::input::{Line, Lines, Name, Part};
+use crate::input::{Line, Lines, Part};
 use crate::verdict::Fault;
 
 /// How far a quoted field may go on over line ends, in bytes.
-const JOINED_BYTES: usize = 256 * 1024;
+pub(crate) const JOINED_BYTES: usize = 256 * 1024;
 
 /// Where the fields of one row lie.
 #[derive(Debug, Default)]
@@ -175,11 +175,6 @@ pub(crate) trait RowDecoder<R>: Send {
     /// Whether quoted fields may hold line ends.
     const MULTILINE: bool = false;
 
-    /// Starts on a part with these names.
-    fn begin(&mut self, _names: &[Name], _notes: &mut Vec<String>) -> Result<(), Lacking> {
-        Ok(())
-    }
-
     /// Takes the header of a part; the error, a sentence, ends the reading.
     fn header(&mut self, _header: &Fielded<'_>) -> Result<(), String> {
         Ok(())
@@ -218,12 +213,6 @@ impl<D> ByRow<D> {
 }
 
 impl<R: Record, D: RowDecoder<R>> Decoder<R> for ByRow<D> {
-    fn begin(&mut self, part: &mut Part, notes: &mut Vec<String>) -> Result<(), ReadError> {
-        self.at_start = true;
-        let begun = self.decoder.begin(&part.names, notes);
-        begun.map_err(|lacking| lacking.in_part(part))
-    }
-
     fn fill(
         &mut self,
         part: &mut Part,
@@ -238,6 +227,10 @@ impl<R: Record, D: RowDecoder<R>> Decoder<R> for ByRow<D> {
                 Ok(None) => return Ok(false),
                 Err(error) => return Err(part.failed(error)),
             };
+            if D::HEADER && self.at_start && is_unreadable(&line) {
+                let reason = "the header is not UTF-8, or too long".to_owned();
+                return Err(malformed(&part.path, line.number, reason));
+            }
             let Some(text) = text_of(&line, verdicts) else {
                 continue;
             };
@@ -264,6 +257,11 @@ impl<R: Record, D: RowDecoder<R>> Decoder<R> for ByRow<D> {
         }
         Ok(true)
     }
+}
+
+/// Whether a line cannot be taken as text; as a header that is no row, nor is the line behind it.
+fn is_unreadable(line: &Line<'_>) -> bool {
+    line.over_long || str::from_utf8(line.bytes).is_err()
 }
 
 /// The next line of a part, or the next few where a quoted field holds line ends.

@@ -8,8 +8,10 @@ use std::borrow::Cow;
 
 use mds_core::Kind;
 
+use crate::delimited::{Fields, JOINED_BYTES, delimiter_of};
 use crate::error::{Candidate, OpenError};
 use crate::input::{Name, Part};
+use crate::magic::{self, Foreign};
 use crate::options::Options;
 use crate::own;
 use crate::registry::{Format, formats};
@@ -54,7 +56,9 @@ pub(crate) struct Sample<'a> {
     pub(crate) text: Cow<'a, str>,
     /// The kind that is asked for.
     pub(crate) kind: Option<Kind>,
-    utf16: bool,
+    foreign: Option<Foreign>,
+    /// The number of the first line that is not blank, where it is not UTF-8.
+    not_utf8: Option<usize>,
 }
 
 impl<'a> Sample<'a> {
@@ -72,7 +76,8 @@ impl<'a> Sample<'a> {
                 names: &[],
                 text: Cow::Borrowed(""),
                 kind,
-                utf16: false,
+                foreign: None,
+                not_utf8: None,
             });
         };
         let Part {
@@ -86,7 +91,7 @@ impl<'a> Sample<'a> {
             (true, false) => STREAM_LINES.0,
             (true, true) => STREAM_LINES.1,
         };
-        lines.peek_lines(SAMPLE_BYTES, enough);
+        lines.peek_start(SAMPLE_BYTES, enough);
         if let Some(source) = lines.failed_at_once() {
             return Err(OpenError::Io {
                 path: path.to_owned(),
@@ -94,11 +99,9 @@ impl<'a> Sample<'a> {
                 source,
             });
         }
-        let has_ended = lines.has_ended();
-        let mut bytes = lines.peek_lines(SAMPLE_BYTES, enough);
-        let may_be_cut = !has_ended || bytes.len() == SAMPLE_BYTES;
-        let utf16 = bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF");
-        if may_be_cut && let Some(end) = memchr::memrchr(b'\n', bytes) {
+        let (mut bytes, is_all) = lines.peek_start(SAMPLE_BYTES, enough);
+        let foreign = magic::foreign(bytes);
+        if !is_all && let Some(end) = memchr::memrchr(b'\n', bytes) {
             bytes = &bytes[..=end];
         }
         Ok(Self {
@@ -106,7 +109,8 @@ impl<'a> Sample<'a> {
             names,
             text: String::from_utf8_lossy(bytes),
             kind,
-            utf16,
+            foreign,
+            not_utf8: not_utf8(bytes),
         })
     }
 
@@ -120,6 +124,67 @@ impl<'a> Sample<'a> {
     /// The first line that is not blank.
     pub(crate) fn first_line(&self) -> &str {
         self.lines().next().unwrap_or_default()
+    }
+
+    /// The first line, or the first few where a quoted field of delimited text holds line ends.
+    pub(crate) fn first_record(&self) -> &str {
+        let line = self.first_line();
+        let quotes = |text: &str| memchr::memchr_iter(b'"', text.as_bytes()).count();
+        if quotes(line).is_multiple_of(2) {
+            return line;
+        }
+        let from = self.text.find(line).unwrap_or_default();
+        let text = self.text.get(from..).unwrap_or_default();
+        let mut fields = Fields::default();
+        let ends = memchr::memchr_iter(b'\n', text.as_bytes()).chain([text.len()]);
+        let mut joined = ends
+            .take_while(|&end| end <= JOINED_BYTES)
+            .filter_map(|end| text.get(..end))
+            .map(|text| text.strip_suffix('\r').unwrap_or(text))
+            .skip_while(|text| !quotes(text).is_multiple_of(2));
+        match joined.next() {
+            Some(joined) if fields.split(joined, delimiter_of(line)).is_ok() => joined,
+            _ => line,
+        }
+    }
+
+    /// The number of the first line that is not blank.
+    fn first_number(&self) -> usize {
+        let blank = |line: &&str| line.trim_ascii().is_empty();
+        1 + self.text.lines().take_while(blank).count()
+    }
+
+    /// What is wrong with the first line, for formats with a header: another line stands before it,
+    /// or it cannot be read as text.
+    pub(crate) fn check_header(&self) -> Result<(), OpenError> {
+        let reason = match (self.not_utf8, self.preamble()) {
+            (Some(number), _) => format!(
+                "the header (line {number}) is not UTF-8; convert it: iconv -f latin1 -t utf8"
+            ),
+            (None, Some(preamble)) => preamble,
+            (None, None) => return Ok(()),
+        };
+        Err(OpenError::Header {
+            path: self.path.to_owned(),
+            reason,
+        })
+    }
+
+    /// The word on a first line that spreadsheets or people put before the header.
+    fn preamble(&self) -> Option<String> {
+        let mut lines = self.lines();
+        let line = lines.next()?.trim();
+        let count = |line: &str| {
+            let delimiter = delimiter_of(line);
+            memchr::memchr_iter(delimiter, line.as_bytes()).count()
+        };
+        let separator = line.trim_matches('"').get(..4);
+        let found = separator.is_some_and(|word| word.eq_ignore_ascii_case("sep="))
+            // A header may start with this sign too; a comment has another number of fields.
+            || (line.starts_with('#') && lines.next().is_some_and(|next| count(next) != count(line)));
+        let number = self.first_number();
+        let shown: String = line.chars().take(100).collect();
+        found.then(|| format!("line {number} ({shown:?}) stands before the header; remove it"))
     }
 
     /// The first character that is not blank.
@@ -154,11 +219,7 @@ pub struct Detected {
 
 /// Chooses the format of an input.
 pub(crate) fn choose(sample: &Sample<'_>, options: &Options) -> Result<Detected, OpenError> {
-    if sample.utf16 {
-        return Err(OpenError::Utf16 {
-            path: sample.path.to_owned(),
-        });
-    }
+    refuse_foreign(sample)?;
     let given = match options.format {
         Some(format) => Some((format, "as --format says")),
         None if !options.map.is_empty() => Some((&own::csv::FORMAT, "since --map was given")),
@@ -168,6 +229,24 @@ pub(crate) fn choose(sample: &Sample<'_>, options: &Options) -> Result<Detected,
         Some((format, why)) => given_format(sample, format, why),
         None => detected_format(sample),
     }
+}
+
+/// Refuses what is no text of records, whatever the user says.
+pub(crate) fn refuse_foreign(sample: &Sample<'_>) -> Result<(), OpenError> {
+    let path = sample.path.to_owned();
+    Err(match sample.foreign {
+        None => return Ok(()),
+        Some(Foreign::Utf16(encoding)) => OpenError::Utf16 { path, encoding },
+        Some(Foreign::CrLines) => OpenError::CrLines { path },
+        Some(Foreign::Other(what, advice)) => OpenError::Foreign { path, what, advice },
+    })
+}
+
+/// The number of the first line that is not blank, where it is not UTF-8.
+fn not_utf8(bytes: &[u8]) -> Option<usize> {
+    let mut lines = bytes.split(|&b| b == b'\n').enumerate();
+    let (at, line) = lines.find(|(_, line)| !line.trim_ascii().is_empty())?;
+    str::from_utf8(line).is_err().then_some(at + 1)
 }
 
 fn given_format(
@@ -256,6 +335,8 @@ fn describe(sample: &Sample<'_>) -> String {
     let control = |c: char| (c.is_control() && c != '\t') || c == char::REPLACEMENT_CHARACTER;
     if sample.text.is_empty() {
         "it is empty".to_owned()
+    } else if let Some(preamble) = sample.preamble() {
+        preamble
     } else if line.chars().any(control) {
         "it is not text".to_owned()
     } else {

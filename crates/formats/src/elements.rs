@@ -98,7 +98,7 @@ impl Elements {
                 return Err(ReadError::Json {
                     path: self.path.clone(),
                     line: line + (source.line() as u64).saturating_sub(1),
-                    source,
+                    source: source.into(),
                 });
             }
         }

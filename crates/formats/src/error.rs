@@ -73,10 +73,36 @@ pub enum OpenError {
         reason: String,
     },
     /// The bytes are text in another encoding than UTF-8.
-    #[error("{path} is UTF-16 text; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8) first")]
+    #[error("{path} is UTF-16 text; convert it to UTF-8 (iconv -f {encoding} -t UTF-8) first")]
     Utf16 {
         /// The file, as the user named it.
         path: String,
+        /// The encoding, as `iconv` calls it.
+        encoding: &'static str,
+    },
+    /// The bytes are no text of records at all.
+    #[error("{path} is {what}; {advice}")]
+    Foreign {
+        /// The file, as the user named it.
+        path: String,
+        /// What it is.
+        what: &'static str,
+        /// What to do with it.
+        advice: &'static str,
+    },
+    /// Lines end as they did on old computers.
+    #[error("{path}: lines end in CR; convert: tr '\\r' '\\n'")]
+    CrLines {
+        /// The file, as the user named it.
+        path: String,
+    },
+    /// The line that should be the header cannot be it.
+    #[error("{path}: {reason}")]
+    Header {
+        /// The file, as the user named it.
+        path: String,
+        /// The line, what is wrong with it, and what to do.
+        reason: String,
     },
     /// No format fits the input.
     #[error("{path} is not recognised: {reason}; {}", advice(candidates))]
@@ -157,6 +183,31 @@ impl OpenError {
     }
 }
 
+/// What a JSON parser said, without a line: it counts from the start of what it was given.
+#[derive(Debug)]
+pub struct JsonFault(serde_json::Error);
+
+impl From<serde_json::Error> for JsonFault {
+    fn from(error: serde_json::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl fmt::Display for JsonFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (line, column) = (self.0.line(), self.0.column());
+        let said = self.0.to_string();
+        let reason = said.strip_suffix(&format!(" at line {line} column {column}"));
+        f.write_str(reason.unwrap_or(&said))?;
+        if line == 1 {
+            write!(f, " (column {column})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for JsonFault {}
+
 /// Why reading stopped before the end. Everything delivered before is good.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -193,7 +244,29 @@ pub enum ReadError {
         line: u64,
         /// What the parser said.
         #[source]
-        source: serde_json::Error,
+        source: JsonFault,
+    },
+    /// A later entry of an archive that could not have been started on by itself.
+    #[error(
+        "{path}: the entry cannot be read, and nothing of it was taken; unpack the archive and \
+         ingest it separately"
+    )]
+    Entry {
+        /// The archive and, after `!`, the entry.
+        path: String,
+        /// What is wrong with the entry.
+        #[source]
+        source: Box<OpenError>,
+    },
+    /// A later entry of an archive that is not as the first one.
+    #[error(
+        "{path}: {reason}; nothing of it was taken: unpack the archive and ingest it separately"
+    )]
+    EntryDiffers {
+        /// The archive and, after `!`, the entry.
+        path: String,
+        /// In what it differs.
+        reason: String,
     },
     /// An entry of an archive whose name does not say what the first one's did.
     #[error("{path}: neither the entry nor its name gives the {field}; pass {flag}")]

@@ -63,8 +63,10 @@ mod decode;
 mod delimited;
 mod detect;
 mod elements;
+mod entries;
 mod error;
 mod input;
+mod magic;
 mod options;
 mod own;
 mod reader;
@@ -74,7 +76,7 @@ mod vendors;
 mod verdict;
 
 pub use detect::Detected;
-pub use error::{Candidate, OpenError, ReadError};
+pub use error::{Candidate, JsonFault, OpenError, ReadError};
 pub use input::{Limits, Source};
 pub use options::{
     EpochUnit, Mapping, MappingError, Options, TimeFormat, TimeFormatError, Zone, ZoneError,

@@ -161,11 +161,7 @@ impl FromStr for TimeFormat {
             "epoch_ms" => Self::Epoch(EpochUnit::Millis),
             "epoch_us" => Self::Epoch(EpochUnit::Micros),
             "epoch_ns" => Self::Epoch(EpochUnit::Nanos),
-            pattern if pattern.contains('%') => {
-                // A pattern that cannot print a time cannot read one either.
-                let sample = jiff::ZonedDateTime::new(jiff::Timestamp::UNIX_EPOCH, TimeZone::UTC);
-                jiff::fmt::strtime::format(pattern, &sample)
-                    .map_err(|_| TimeFormatError(text.to_owned()))?;
+            pattern if pattern.contains('%') && crate::values::is_pattern(pattern) => {
                 Self::Pattern(pattern.to_owned())
             }
             _ => return Err(TimeFormatError(text.to_owned())),

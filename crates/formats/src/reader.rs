@@ -7,6 +7,7 @@ use mds_core::{Kind, TenantId};
 
 use crate::decode::{Decoder, Verdicts};
 use crate::detect::{self, Detected, Sample};
+use crate::entries::Likeness;
 use crate::error::{OpenError, ReadError};
 use crate::input::{Part, Source};
 use crate::options::Options;
@@ -59,7 +60,7 @@ pub fn detect(
     options: &Options,
     kind: Option<Kind>,
 ) -> Result<Detected, OpenError> {
-    let path = source.path().to_owned();
+    let path = source.first_path();
     let chosen = Sample::of(source.first_mut(), &path, kind, is_given(options))
         .and_then(|sample| detect::choose(&sample, options));
     chosen.map_err(|error| unreadable(source, error))
@@ -93,14 +94,15 @@ fn unreadable(source: &mut Source, error: OpenError) -> OpenError {
 /// option gives is an error that says what to pass.
 pub fn reader<R: Readable>(mut source: Source, options: &Options) -> Result<Reader<R>, OpenError> {
     let mut notes = source.notes().to_vec();
-    let (format, decoder) = match decoder(&mut source, options, &mut notes) {
+    let (format, first, decoder) = match decoder(&mut source, options, &mut notes) {
         Ok(opened) => opened,
         Err(error) => return Err(unreadable(&mut source, error)),
     };
     Ok(Reader {
         format,
         notes,
-        decoder,
+        decoder: Some(decoder),
+        first,
         source,
         part: None,
         rows: 0,
@@ -109,26 +111,29 @@ pub fn reader<R: Readable>(mut source: Source, options: &Options) -> Result<Read
     })
 }
 
-/// The format of a source, and its decoder of one kind.
+type Opened<R> = (&'static Format, Likeness, Box<dyn Decoder<R>>);
+
+/// The format of a source, what its first part is like, and the decoder of that part.
 fn decoder<R: Readable>(
     source: &mut Source,
     options: &Options,
     notes: &mut Vec<String>,
-) -> Result<(&'static Format, Box<dyn Decoder<R>>), OpenError> {
-    let path = source.path().to_owned();
+) -> Result<Opened<R>, OpenError> {
+    let path = source.first_path();
     let sample = Sample::of(source.first_mut(), &path, Some(R::KIND), is_given(options))?;
     let detected = detect::choose(&sample, options)?;
     let format = detected.format;
     notes.push(format!("format {}: {}", format.name, detected.why));
     let opener =
         R::opener(&format.openers).ok_or_else(|| detect::other_kind(&sample, format, R::KIND))?;
+    let first = Likeness::of(&sample, &detected, options);
     let decoder = opener(&mut Context {
         sample,
         options,
         format,
         notes,
     })?;
-    Ok((format, decoder))
+    Ok((format, first, decoder))
 }
 
 /// A reader of the records of one kind out of one input.
@@ -138,7 +143,9 @@ fn decoder<R: Readable>(
 pub struct Reader<R> {
     format: &'static Format,
     notes: Vec<String>,
-    decoder: Box<dyn Decoder<R>>,
+    /// Of the part that is read, or will be read first.
+    decoder: Option<Box<dyn Decoder<R>>>,
+    first: Likeness,
     source: Source,
     part: Option<Part>,
     rows: u64,
@@ -185,25 +192,39 @@ impl<R: Readable> Reader<R> {
     }
 
     fn advance(&mut self, out: &mut Vec<Verdict<R>>, max: usize) -> Result<(), ReadError> {
-        if self.part.is_none() {
-            self.part = self.source.next_part()?;
-            match &mut self.part {
-                Some(part) => self.decoder.begin(part, &mut self.notes)?,
-                None => self.ended = true,
-            }
+        if self.part.is_none() && !self.begin()? {
+            self.ended = true;
         }
-        let Some(part) = &mut self.part else {
+        let (Some(part), Some(decoder)) = (&mut self.part, &mut self.decoder) else {
             return Ok(());
         };
         let mut verdicts = Verdicts {
             out,
             rows: &mut self.rows,
             path: Arc::clone(&part.path),
+            notes: &mut self.notes,
         };
-        if !self.decoder.fill(part, &mut verdicts, max)? {
+        if !decoder.fill(part, &mut verdicts, max)? {
             self.part = None;
+            self.decoder = None;
         }
         Ok(())
+    }
+
+    /// Goes on to the next part; false where there is none.
+    fn begin(&mut self) -> Result<bool, ReadError> {
+        let Some(mut part) = self.source.next_part()? else {
+            return Ok(false);
+        };
+        // The first part has its decoder since the reader was opened.
+        let mut decoder = match self.decoder.take() {
+            Some(decoder) => decoder,
+            None => self.first.decoder(&mut part, &mut self.notes)?,
+        };
+        decoder.begin(&mut part, &mut self.notes)?;
+        self.decoder = Some(decoder);
+        self.part = Some(part);
+        Ok(true)
     }
 
     /// The format that is read.

@@ -6,13 +6,27 @@ use mds_core::{Date, Timeframe, Timestamp};
 use crate::options::{EpochUnit, TimeFormat, Zone};
 use crate::verdict::Fault;
 
-/// A number; digits, sign, point and exponent as every vendor writes them.
-///
-/// `NaN` and `inf` are numbers for Rust; validation refuses them as not finite.
+/// A number; digits, sign, point and exponent as every vendor writes them. It must be finite,
+/// which `NaN`, `inf` and `1e999` are not.
 pub(crate) fn number(field: &'static str, text: &str) -> Result<f64, Fault> {
-    text.trim_ascii()
-        .parse()
-        .map_err(|_| Fault::new(field, text, "malformed", "must be a number"))
+    match text.trim_ascii().parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        Ok(_) => Err(not_finite(field, text)),
+        Err(_) => Err(no_number(field, text)),
+    }
+}
+
+pub(crate) fn not_finite(field: &'static str, text: &str) -> Fault {
+    Fault::new(field, text, "not_finite", "a number must be finite")
+}
+
+pub(crate) fn no_number(field: &'static str, text: &str) -> Fault {
+    let pointed = text.trim_ascii().replacen(',', ".", 1);
+    let rule = match pointed.parse::<f64>() {
+        Ok(_) if text.contains(',') => "must be a number (a decimal comma?)",
+        _ => "must be a number",
+    };
+    Fault::new(field, text, "malformed", rule)
 }
 
 /// A number that may be absent: the empty text.
@@ -32,7 +46,18 @@ pub(crate) fn integer(field: &'static str, text: &str) -> Result<i64, Fault> {
 
 /// A time in milliseconds since the epoch.
 pub(crate) fn epoch_millis(field: &'static str, text: &str) -> Result<Timestamp, Fault> {
-    Timestamp::from_millis(integer(field, text)?).ok_or_else(|| out_of_range(field, text))
+    let time = Timestamp::from_millis(integer(field, text)?);
+    in_range(field, text, time)
+}
+
+/// The time, if it is one that a record may have.
+pub(crate) fn in_range(
+    field: &'static str,
+    text: &str,
+    time: Option<Timestamp>,
+) -> Result<Timestamp, Fault> {
+    time.filter(|time| time.is_valid())
+        .ok_or_else(|| out_of_range(field, text))
 }
 
 pub(crate) fn out_of_range(field: &'static str, text: &str) -> Fault {
@@ -62,6 +87,11 @@ pub(crate) fn date(field: &'static str, text: &str) -> Result<Date, Fault> {
     })
 }
 
+/// Midnight UTC of a calendar date.
+pub(crate) fn day(field: &'static str, text: &str) -> Result<Timestamp, Fault> {
+    in_range(field, text, Some(date(field, text)?.midnight()))
+}
+
 fn compact_date(text: &str) -> Option<Date> {
     if !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -87,9 +117,10 @@ pub(crate) struct Times {
     pub(crate) days: bool,
 }
 
-/// A time that is not one instant yet.
+/// A time that is not one instant yet, with all of its digits.
+#[derive(Clone, Debug, PartialEq)]
 enum Parsed {
-    Instant(Timestamp),
+    Instant(jiff::Timestamp),
     Local(civil::DateTime),
     Day(civil::Date),
 }
@@ -110,27 +141,46 @@ impl Times {
 
     /// The instant that `text` says.
     pub(crate) fn read(&self, field: &'static str, text: &str) -> Result<Timestamp, Fault> {
-        self.try_read(field, text).map_err(|fault| match fault {
-            TimeFault::Invalid(fault) => fault,
-            TimeFault::NoZone => Fault::new(
-                field,
-                text,
-                "no_time_zone",
-                "a time without an offset needs a zone (--tz)",
-            ),
-        })
+        self.read_as(field, text, self.days)
     }
 
-    pub(crate) fn try_read(&self, field: &'static str, text: &str) -> Result<Timestamp, TimeFault> {
+    /// The same for a record that says itself whether it is one of whole days.
+    pub(crate) fn read_as(
+        &self,
+        field: &'static str,
+        text: &str,
+        days: bool,
+    ) -> Result<Timestamp, Fault> {
+        self.try_read(field, text, days)
+            .map_err(|fault| match fault {
+                TimeFault::Invalid(fault) => fault,
+                TimeFault::NoZone => Fault::new(
+                    field,
+                    text,
+                    "no_time_zone",
+                    "a time without an offset needs a zone (--tz)",
+                ),
+            })
+    }
+
+    pub(crate) fn try_read(
+        &self,
+        field: &'static str,
+        text: &str,
+        days: bool,
+    ) -> Result<Timestamp, TimeFault> {
         let text = text.trim_ascii();
-        let parsed = match &self.format {
+        let time = match &self.format {
             TimeFormat::Epoch(unit) => {
-                return epoch(*unit, field, text).map_err(TimeFault::Invalid);
+                let time = epoch(*unit, field, text).map_err(TimeFault::Invalid)?;
+                return in_range(field, text, Some(time)).map_err(TimeFault::Invalid);
             }
-            TimeFormat::Rfc3339 => iso(text),
-            TimeFormat::Pattern(pattern) => by_pattern(pattern, text),
+            TimeFormat::Rfc3339 => parse_time(field, text, iso),
+            TimeFormat::Pattern(pattern) => {
+                parse_time(field, text, |text| by_pattern(pattern, text))
+            }
         };
-        let Some(parsed) = parsed else {
+        let Some(parsed) = time.map_err(TimeFault::Invalid)? else {
             let rule = match &self.format {
                 TimeFormat::Pattern(pattern) => format!("must be a time written as {pattern}"),
                 _ => "must be a time, such as 2024-11-01T00:00:00Z".to_owned(),
@@ -142,15 +192,74 @@ impl Times {
                 rule,
             )));
         };
-        let local = match parsed {
-            Parsed::Instant(instant) => return Ok(instant),
-            Parsed::Day(day) if self.days => return Ok(midnight(day)),
-            Parsed::Day(day) => day.to_datetime(civil::Time::midnight()),
-            Parsed::Local(local) => local,
+        let time = match parsed {
+            Parsed::Instant(instant) => Ok(Timestamp::from_micros(instant.as_microsecond())),
+            Parsed::Day(day) if days => Ok(midnight(day)),
+            Parsed::Day(day) => self.local(day.to_datetime(civil::Time::midnight()), field, text),
+            Parsed::Local(local) => self.local(local, field, text),
         };
+        in_range(field, text, Some(time?)).map_err(TimeFault::Invalid)
+    }
+
+    fn local(
+        &self,
+        local: civil::DateTime,
+        field: &'static str,
+        text: &str,
+    ) -> Result<Timestamp, TimeFault> {
         let zone = self.zone.as_ref().ok_or(TimeFault::NoZone)?;
         in_zone(zone, local, field, text).map_err(TimeFault::Invalid)
     }
+
+    /// Whether a text that was read has digits beyond the microsecond.
+    pub(crate) fn cuts(&self, text: &str) -> bool {
+        match &self.format {
+            TimeFormat::Rfc3339 | TimeFormat::Pattern(_) => has_nanos(text),
+            TimeFormat::Epoch(EpochUnit::Seconds) => digits_beyond(text, 6),
+            TimeFormat::Epoch(EpochUnit::Millis) => digits_beyond(text, 3),
+            TimeFormat::Epoch(EpochUnit::Micros) => digits_beyond(text, 0),
+            TimeFormat::Epoch(EpochUnit::Nanos) => !text.trim_ascii().ends_with("000"),
+        }
+    }
+}
+
+/// Whether a time has digits of its second beyond the microsecond, other than zeros.
+pub(crate) fn has_nanos(text: &str) -> bool {
+    digits_beyond(text, 6)
+}
+
+fn digits_beyond(text: &str, kept: usize) -> bool {
+    let Some((_, fraction)) = text.rsplit_once(['.', ',']) else {
+        return false;
+    };
+    let digits = fraction.bytes().take_while(u8::is_ascii_digit);
+    digits.skip(kept).any(|digit| digit != b'0')
+}
+
+/// Refuses an instant that was read from `text` and cannot be the time of a record.
+pub(crate) fn check_instant(field: &'static str, text: &str, time: Timestamp) -> Result<(), Fault> {
+    in_range(field, text, Some(time))?;
+    parse_time(field, text.trim_ascii(), iso).map(drop)
+}
+
+/// The time that `parse` reads. The second 60, which it takes for 59, is refused: a leap second
+/// would stand in the place of the second before it.
+fn parse_time(
+    field: &'static str,
+    text: &str,
+    parse: impl Fn(&str) -> Option<Parsed>,
+) -> Result<Option<Parsed>, Fault> {
+    let time = parse(text);
+    let is_leap = |at: usize| {
+        let mut other = text.to_owned();
+        other.replace_range(at..at + 2, "59");
+        parse(&other) == time
+    };
+    if time.is_some() && text.match_indices("60").any(|(at, _)| is_leap(at)) {
+        let rule = "the second must be 00 to 59: a leap second has no time of its own";
+        return Err(Fault::new(field, text, "malformed", rule));
+    }
+    Ok(time)
 }
 
 /// Midnight UTC of a date.
@@ -186,21 +295,29 @@ fn iso(text: &str) -> Option<Parsed> {
     if text.len() <= 10 {
         return text.parse().ok().map(Parsed::Day);
     }
-    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
-        return Some(Parsed::Instant(Timestamp::from_micros(
-            instant.as_microsecond(),
-        )));
+    if let Ok(instant) = text.parse() {
+        return Some(Parsed::Instant(instant));
     }
     text.parse().ok().map(Parsed::Local)
+}
+
+/// Whether a pattern can read at least what it prints.
+pub(crate) fn is_pattern(pattern: &str) -> bool {
+    // 2001-02-03T04:05:06Z
+    let Ok(time) = jiff::Timestamp::from_second(981_173_106) else {
+        return false;
+    };
+    let time = jiff::ZonedDateTime::new(time, jiff::tz::TimeZone::UTC);
+    // `%Q` is the name of a zone, which would be read over.
+    !pattern.replace("%%", "").contains("%Q")
+        && jiff::fmt::strtime::format(pattern, &time)
+            .is_ok_and(|text| by_pattern(pattern, &text).is_some())
 }
 
 fn by_pattern(pattern: &str, text: &str) -> Option<Parsed> {
     let broken = jiff::fmt::strtime::parse(pattern, text).ok()?;
     if broken.offset().is_some() || broken.timestamp().is_some() {
-        let instant = broken.to_timestamp().ok()?;
-        return Some(Parsed::Instant(Timestamp::from_micros(
-            instant.as_microsecond(),
-        )));
+        return broken.to_timestamp().ok().map(Parsed::Instant);
     }
     let date = broken.to_date().ok()?;
     if broken.hour().is_none() {

@@ -44,8 +44,8 @@ pub struct InvalidRow {
     pub origin: Origin,
     /// As [`Row::ordinal`].
     pub ordinal: u64,
-    /// The line as it is, at most [`RAW_LIMIT`] bytes; bytes that are not UTF-8 are replaced.
-    pub raw: String,
+    /// The bytes of the line as they are, at most [`RAW_LIMIT`]; they may not be UTF-8.
+    pub raw: Vec<u8>,
     /// Whether `raw` is only the start of the line.
     pub truncated: bool,
     /// The field at fault; `line` where no single one is.
@@ -101,20 +101,24 @@ impl From<Invalid> for Fault {
     }
 }
 
-/// Cuts `text` at the last character boundary within `limit` bytes; true where something went.
-pub(crate) fn crop(text: &mut String, limit: usize) -> bool {
-    if text.len() <= limit {
-        return false;
-    }
-    text.truncate(start_of(text, limit).len());
-    true
-}
-
-/// The start of `text`, up to the last character boundary within `limit` bytes.
-pub(crate) fn start_of(text: &str, limit: usize) -> &str {
+/// Cuts `text` at the last character boundary within `limit` bytes.
+fn crop(text: &mut String, limit: usize) {
     let mut end = limit.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    &text[..end]
+    text.truncate(end);
+}
+
+/// The start of a line, up to the last character boundary within `limit` bytes where it is UTF-8 so
+/// far.
+pub(crate) fn start_of_bytes(line: &[u8], limit: usize) -> &[u8] {
+    let Some(start) = line.get(..limit).filter(|start| start.len() < line.len()) else {
+        return line;
+    };
+    match str::from_utf8(start) {
+        // The cut goes through a character.
+        Err(error) if error.error_len().is_none() => &start[..error.valid_up_to()],
+        _ => start,
+    }
 }

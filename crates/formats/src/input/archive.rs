@@ -15,7 +15,6 @@ use flate2::Crc;
 use flate2::read::DeflateDecoder;
 use zip::CompressionMethod;
 
-use super::name::Name;
 use super::source::Counted;
 use crate::error::OpenError;
 
@@ -71,16 +70,22 @@ impl Archive {
             source,
         };
         let mut archive = zip::ZipArchive::new(reader).map_err(broken)?;
-        let mut entries = Vec::new();
+        let mut names = Vec::new();
         for index in 0..archive.len() {
             let entry = archive.by_index_raw(index).map_err(broken)?;
             let name = entry.name().map_err(broken)?.into_owned();
             if !entry.is_dir() && !is_furniture(&name) {
-                entries.push(read_entry(path, name, &entry)?);
+                names.push((index, name));
             }
         }
+        refuse_office(path, &names)?;
         let mut notes = Vec::new();
-        leave_reports_out(&mut entries, &mut notes);
+        leave_others_out(&mut names, &mut notes);
+        let mut entries = Vec::new();
+        for (index, name) in names {
+            let entry = archive.by_index_raw(index).map_err(broken)?;
+            entries.push(read_entry(path, name, &entry)?);
+        }
         Ok(Self {
             bytes,
             entries: entries.into_iter(),
@@ -168,27 +173,86 @@ fn read_entry<R: Read>(
     })
 }
 
-/// Vendors put a report or a licence beside the data (`.txt`, `.md`, `.pdf`, `.html`); where an
-/// archive has entries that are data by their name, those are left out.
-fn leave_reports_out(entries: &mut Vec<Entry>, notes: &mut Vec<String>) {
-    let ends = |name: &str, endings: &[&str]| {
-        let lower = name.to_ascii_lowercase();
-        endings.iter().any(|ending| lower.ends_with(ending))
+/// Documents of spreadsheet programs are zip archives too.
+fn refuse_office(path: &str, names: &[(usize, String)]) -> Result<(), OpenError> {
+    let has = |wanted: &str| names.iter().any(|(_, name)| name == wanted);
+    let what = if has("[Content_Types].xml") {
+        "an Office document (such as .xlsx)"
+    } else if has("content.xml") && has("mimetype") {
+        "an OpenDocument file (such as .ods)"
+    } else {
+        return Ok(());
     };
-    let data = [".csv", ".tsv", ".json", ".ndjson", ".jsonl", ".gz"];
-    let reports = [".txt", ".md", ".pdf", ".html", ".htm"];
-    if !entries.iter().any(|e| ends(&e.name, &data)) {
+    Err(OpenError::Foreign {
+        path: path.to_owned(),
+        what,
+        advice: "save its sheet as CSV first",
+    })
+}
+
+/// Endings of entries that are data.
+const DATA: [&str; 5] = ["csv", "tsv", "json", "ndjson", "jsonl"];
+/// Endings of texts, which some vendors use for data and others for a report or a licence.
+const TEXTS: [&str; 9] = [
+    "txt", "text", "md", "rst", "log", "html", "htm", "xml", "readme",
+];
+/// Endings of what is never data that can be read here.
+const OTHERS: [&str; 57] = [
+    "zip", "7z", "rar", "tar", "tgz", "bz2", "xz", "zst", "lz4", "z", "xlsx", "xlsm", "xls", "ods",
+    "doc", "docx", "odt", "rtf", "ppt", "pptx", "pdf", "png", "jpg", "jpeg", "gif", "svg", "bmp",
+    "ico", "webp", "db", "sqlite", "sqlite3", "mdb", "parquet", "feather", "arrow", "orc", "avro",
+    "h5", "hdf5", "pkl", "pickle", "npy", "npz", "mat", "rds", "py", "ipynb", "r", "sql", "exe",
+    "dll", "sh", "bat", "md5", "sha256", "sig",
+];
+
+/// What the ending of an entry's name says about it, behind `.gz`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Data,
+    Text,
+    Other,
+    Unknown,
+}
+
+fn ending(name: &str) -> Ending {
+    let lower = name.to_ascii_lowercase();
+    let unpacked = lower.strip_suffix(".gz").unwrap_or(&lower);
+    let base = unpacked.rsplit('/').next().unwrap_or(unpacked);
+    let end = base.rsplit('.').next().unwrap_or(base);
+    if DATA.contains(&end) && end != base {
+        Ending::Data
+    } else if TEXTS.contains(&end) || matches!(base, "license" | "licence" | "checksum") {
+        Ending::Text
+    } else if OTHERS.contains(&end) && end != base {
+        Ending::Other
+    } else if unpacked.len() < lower.len() {
+        Ending::Data
+    } else {
+        Ending::Unknown
+    }
+}
+
+/// Vendors put reports, licences, pictures and spreadsheets beside the data; where an archive has
+/// entries that are data by their name, those are left out, and where it has any other entries,
+/// those that cannot be data.
+fn leave_others_out(names: &mut Vec<(usize, String)>, notes: &mut Vec<String>) {
+    let any = |wanted: fn(Ending) -> bool| names.iter().any(|(_, name)| wanted(ending(name)));
+    let data = any(|ending| ending == Ending::Data);
+    if !any(|ending| ending != Ending::Other) {
         return;
     }
-    entries.retain(|entry| {
-        let report = ends(&entry.name, &reports);
-        if report {
+    names.retain(|(_, name)| {
+        let left_out = match ending(name) {
+            Ending::Data | Ending::Unknown => false,
+            Ending::Text => data,
+            Ending::Other => true,
+        };
+        if left_out {
             notes.push(format!(
-                "left out {}: a text beside the data files of the archive",
-                Name::new(&entry.name).stem()
+                "left out {name}: no data by its name, beside the data of the archive"
             ));
         }
-        !report
+        !left_out
     });
 }
 

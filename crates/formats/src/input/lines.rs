@@ -66,6 +66,37 @@ struct Span {
     over_long: bool,
 }
 
+/// What a look ahead has seen.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Lines that are not blank.
+    lines: usize,
+    /// The end of the first of them.
+    first: Option<usize>,
+    line_start: usize,
+    searched: usize,
+}
+
+impl Seen {
+    fn is_enough(&mut self, unread: &[u8], count: usize, lines: usize, limit: usize) -> bool {
+        for at in memchr_iter(b'\n', unread.get(self.searched..).unwrap_or_default()) {
+            let end = self.searched + at;
+            if !unread[self.line_start..end].trim_ascii().is_empty() {
+                self.lines += 1;
+                self.first.get_or_insert(end + 1);
+            }
+            self.line_start = end + 1;
+        }
+        self.searched = unread.len();
+        let whole = self.first.is_some() || unread.len() > limit || starts_array(unread);
+        self.lines >= lines || (unread.len() >= count && whole)
+    }
+}
+
+fn starts_array(text: &[u8]) -> bool {
+    text.trim_ascii_start().first() == Some(&b'[')
+}
+
 impl Lines {
     /// Lines of `input`, each at most `limit` bytes long.
     pub(crate) fn new(input: Box<dyn Read + Send>, limit: usize) -> Self {
@@ -95,15 +126,34 @@ impl Lines {
         !matches!(self.state, State::Open)
     }
 
-    /// Up to `count` bytes that come next, without taking them; content with what has come once it
-    /// has so many lines, since a stream may take long to send more.
-    pub(crate) fn peek_lines(&mut self, count: usize, lines: usize) -> &[u8] {
-        while self.end - self.start < count
-            && memchr_iter(b'\n', self.unread()).take(lines).count() < lines
+    /// About `count` bytes that come next, without taking them, and whether that is all there is.
+    ///
+    /// There is one whole line that is not blank among them, unless the input or the limit of a line
+    /// ends before it (an array of JSON may well be one line, and is told by its start). Content
+    /// with less than `count` once it has `lines` such lines, since a stream may take long to send
+    /// more.
+    pub(crate) fn peek_start(&mut self, count: usize, lines: usize) -> (&[u8], bool) {
+        let mut seen = Seen::default();
+        while !seen.is_enough(self.unread(), count, lines, self.limit) && self.fill() {}
+        let unread = self.unread();
+        let end = count.max(seen.first.unwrap_or_else(|| {
+            if starts_array(unread) {
+                0
+            } else {
+                unread.len()
+            }
+        }));
+        let start = unread.get(..end).unwrap_or(unread);
+        (start, self.has_ended() && start.len() == unread.len())
+    }
+
+    /// Whether the input ends soon and has nothing but blanks.
+    pub(crate) fn is_blank(&mut self) -> bool {
+        while self.unread().trim_ascii_start().is_empty()
+            && self.end - self.start < BUFFER_BYTES
             && self.fill()
         {}
-        let unread = self.unread();
-        unread.get(..count).unwrap_or(unread)
+        matches!(self.state, State::Ended) && self.unread().trim_ascii_start().is_empty()
     }
 
     /// The error that reading has ended with, where not even one byte came before it.
@@ -202,23 +252,34 @@ impl Lines {
         loop {
             if let Some(at) = memchr(b'\n', &self.unread()[searched..]) {
                 let text = searched + at;
-                return Ok(Some(Span {
-                    text,
-                    whole: text + 1,
-                    over_long: false,
-                }));
+                return Ok(Some(self.span(text, text + 1)));
             }
             searched = self.end - self.start;
-            if searched > self.limit {
-                return Ok(Some(Span {
-                    text: RAW_LIMIT,
-                    whole: RAW_LIMIT,
-                    over_long: true,
-                }));
+            // One more byte may be the first of the line's end.
+            if searched > self.limit + 1 {
+                return Ok(Some(self.span(searched, searched)));
             }
             if !self.fill() {
                 return self.last_line(searched);
             }
+        }
+    }
+
+    /// A line of `text` bytes, or the start of one that is longer than the limit.
+    fn span(&self, text: usize, whole: usize) -> Span {
+        let end = self.unread().get(..text).unwrap_or_default();
+        let length = text - usize::from(end.ends_with(b"\r"));
+        if length > self.limit {
+            return Span {
+                text: RAW_LIMIT,
+                whole: RAW_LIMIT,
+                over_long: true,
+            };
+        }
+        Span {
+            text,
+            whole,
+            over_long: false,
         }
     }
 
@@ -231,11 +292,7 @@ impl Lines {
             State::Dead => Ok(None),
             ended @ (State::Open | State::Ended) => {
                 self.state = ended;
-                Ok((length > 0).then_some(Span {
-                    text: length,
-                    whole: length,
-                    over_long: false,
-                }))
+                Ok((length > 0).then(|| self.span(length, length)))
             }
         }
     }

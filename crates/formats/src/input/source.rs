@@ -251,6 +251,12 @@ impl Source {
         &self.notes
     }
 
+    /// What the part that will be read first is called in messages.
+    pub(crate) fn first_path(&self) -> Arc<str> {
+        let first = self.first.as_ref().map(|part| &part.path);
+        Arc::clone(first.unwrap_or(&self.path))
+    }
+
     /// The part that will be read next, if it was opened already.
     pub(crate) const fn first_mut(&mut self) -> Option<&mut Part> {
         self.first.as_mut()
@@ -269,20 +275,24 @@ impl Source {
         })
     }
 
+    /// The next entry of the archive that is not empty: empty ones have no rows, nor a header.
     fn open_next(&mut self) -> io::Result<Option<Part>> {
         let Parts::Archive(archive) = &mut self.parts else {
             return Ok(None);
         };
-        let Some((name, bytes)) = archive.next_entry(&self.read)? else {
-            return Ok(None);
-        };
-        let path = Arc::from(format!("{}!{name}", self.path));
-        let names = vec![Name::new(&name), Name::new(&self.path)];
-        let capped = Box::new(Capped {
-            input: bytes,
-            left: self.limits.unpacked_bytes,
-        });
-        open_part(path, names, capped, self.limits).map(Some)
+        while let Some((name, bytes)) = archive.next_entry(&self.read)? {
+            let path = Arc::from(format!("{}!{name}", self.path));
+            let names = vec![Name::new(&name), Name::new(&self.path)];
+            let capped = Box::new(Capped {
+                input: bytes,
+                left: self.limits.unpacked_bytes,
+            });
+            let mut part = open_part(path, names, capped, self.limits)?;
+            if !part.lines.is_blank() {
+                return Ok(Some(part));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -88,6 +88,7 @@ impl<R: Record> Decoder<R> for Json<R> {
                 Ok(record) => out.record(record),
                 Err(fault) => out.invalid(fault),
             }
+            self.template.tell(&mut out);
         }
         Ok(true)
     }

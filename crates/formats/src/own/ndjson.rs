@@ -75,6 +75,7 @@ struct NdJson<R> {
 impl<R: Record> LineDecoder<R> for NdJson<R> {
     fn line(&mut self, line: &str, out: &mut Out<'_, '_, R>) -> Result<(), Fault> {
         out.record(object::read(line, &mut self.template)?);
+        self.template.tell(out);
         Ok(())
     }
 }

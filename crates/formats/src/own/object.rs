@@ -12,6 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::template::{Draft, Template};
+use crate::error::JsonFault;
 use crate::verdict::Fault;
 
 /// Reads one object.
@@ -25,7 +26,7 @@ pub(super) fn read<R: Record>(text: &str, template: &mut Template<R>) -> Result<
     let parsed = json.deserialize_map(&mut object).and_then(|()| json.end());
     match (object.fault, parsed) {
         (Some(fault), _) => Err(fault),
-        (None, Err(error)) => Err(Fault::line("malformed", error.to_string())),
+        (None, Err(error)) => Err(Fault::line("malformed", JsonFault::from(error).to_string())),
         (None, Ok(())) => object.draft.finish(),
     }
 }

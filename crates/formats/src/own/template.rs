@@ -4,9 +4,11 @@
 //! the texts of the columns that repeat from row to row (tenant, vendor, symbol, time frame) beside
 //! their parsed values, so that a run of rows of one series parses them once.
 
-use mds_core::{Column, ColumnRole, ColumnType, Record};
+use mds_core::{Column, ColumnRole, ColumnType, Record, Timeframe, Value};
 
+use crate::decode::Out;
 use crate::options::Options;
+use crate::values;
 use crate::verdict::Fault;
 
 /// What rows of one input have in common.
@@ -21,7 +23,13 @@ pub(crate) struct Template<R> {
     repeating: u32,
     /// Key parts that each row must bring.
     required: u32,
+    /// Whether a time had digits that are not kept, and whether that was told.
+    cut: bool,
+    told: bool,
 }
+
+/// The note about digits that are not kept.
+const CUT: &str = "times are kept to the microsecond: what some have beyond it is left out";
 
 /// One record in the making.
 #[derive(Debug)]
@@ -54,6 +62,8 @@ impl<R: Record> Template<R> {
             given,
             repeating,
             required,
+            cut: false,
+            told: false,
         }
     }
 
@@ -89,7 +99,7 @@ impl<R: Record> Draft<'_, R> {
         }
         self.seen |= 1 << column;
         if self.template.repeating >> column & 1 == 0 {
-            return Ok(self.record.set(column, text)?);
+            return self.set_own(column, text);
         }
         if self.template.texts[column] == text {
             return Ok(());
@@ -99,10 +109,47 @@ impl<R: Record> Draft<'_, R> {
         Ok(())
     }
 
-    /// Sets the time of the natural key.
-    pub(crate) fn set_time(&mut self, column: usize, time: mds_core::Timestamp) {
+    /// Sets a column whose value is the row's own. What it cannot be is told with the text of the
+    /// input, which the value no longer has.
+    fn set_own(&mut self, column: usize, text: &str) -> Result<(), Fault> {
+        let Column { name, ty, .. } = R::COLUMNS[column];
+        match ty {
+            ColumnType::Float => {
+                let set = self.record.set(column, text);
+                set.map_err(|_| values::no_number(name, text))?;
+                match self.record.value(column) {
+                    Value::Float(number) if !number.is_finite() => {
+                        Err(values::not_finite(name, text))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            ColumnType::Timestamp => {
+                self.record.set(column, text)?;
+                values::check_instant(name, text, self.record.time())?;
+                self.template.cut |= values::has_nanos(text);
+                Ok(())
+            }
+            _ => Ok(self.record.set(column, text)?),
+        }
+    }
+
+    /// Sets the time of the natural key; `cut` where the text has digits that are not kept.
+    pub(crate) fn set_time(&mut self, column: usize, time: mds_core::Timestamp, cut: bool) {
         self.seen |= 1 << column;
         self.record.set_time(time);
+        self.template.cut |= cut;
+    }
+
+    /// The span of the record: its own, else that of the options. `column` is where it is.
+    pub(crate) fn timeframe(&self, column: usize) -> Option<Timeframe> {
+        if !self.has(column) {
+            return self.template.given[column].parse().ok();
+        }
+        match self.record.value(column) {
+            Value::Timeframe(span) => Some(span),
+            _ => None,
+        }
     }
 
     /// Sets the revision.
@@ -132,6 +179,14 @@ impl<R: Record> Draft<'_, R> {
 }
 
 impl<R: Record> Template<R> {
+    /// Tells what is to be said about the rows so far.
+    pub(crate) fn tell(&mut self, out: &mut Out<'_, '_, R>) {
+        if self.cut && !self.told {
+            self.told = true;
+            out.note(CUT);
+        }
+    }
+
     /// Keeps the value of a text that was just parsed with success.
     fn remember(&mut self, column: usize, text: &str) {
         if self.base.set(column, text).is_ok() {

@@ -15,7 +15,7 @@ use mds_core::{Bar, Symbol, Timeframe, Timestamp};
 use serde_json::value::RawValue;
 
 use super::series::{Convention, Named, Series};
-use crate::decode::{Decoder, Lacking, Out, Verdicts};
+use crate::decode::{Decoder, Out, Verdicts};
 use crate::delimited::{ByRow, Fielded, Fields, RowDecoder};
 use crate::detect::{Fit, Sample};
 use crate::elements::Elements;
@@ -23,7 +23,7 @@ use crate::error::{OpenError, ReadError};
 use crate::input::{Name, Part};
 use crate::reader::Context;
 use crate::registry::{Format, Openers};
-use crate::values::{integer, number, out_of_range};
+use crate::values::{in_range, integer, number};
 use crate::verdict::Fault;
 
 pub(crate) static FORMAT: Format = Format {
@@ -88,7 +88,7 @@ fn spans(sample: &Sample<'_>) -> Vec<i64> {
         } else {
             1_000
         };
-        (open.is_valid() && open.micros() > 0 && distance > 0).then_some(distance + tick)
+        (open.micros() > 0 && distance > 0).then_some(distance + tick)
     };
     if sample.first_char() == Some('[') {
         let Some(inside) = sample.text.trim_ascii_start().strip_prefix('[') else {
@@ -192,10 +192,12 @@ fn open(context: &mut Context<'_>) -> Result<Box<dyn Decoder<Bar>>, OpenError> {
 /// A count of milliseconds or microseconds.
 fn instant(text: &str) -> Result<Timestamp, Fault> {
     let count = integer("ts", text)?;
-    if count >= 100_000_000_000_000 {
-        return Ok(Timestamp::from_micros(count));
-    }
-    Timestamp::from_millis(count).ok_or_else(|| out_of_range("ts", text))
+    let time = if count >= 100_000_000_000_000 {
+        Some(Timestamp::from_micros(count))
+    } else {
+        Timestamp::from_millis(count)
+    };
+    in_range("ts", text, time)
 }
 
 fn kline<'t>(series: &Series, field: impl Fn(usize) -> &'t str) -> Result<Bar, Fault> {
@@ -216,10 +218,6 @@ struct Klines {
 
 impl RowDecoder<Bar> for Klines {
     const HEADER: bool = false;
-
-    fn begin(&mut self, names: &[Name], notes: &mut Vec<String>) -> Result<(), Lacking> {
-        self.series.begin(names, notes)
-    }
 
     fn is_header(&self, first: &Fielded<'_>) -> bool {
         is_header(first)
@@ -242,9 +240,7 @@ struct Answer {
 }
 
 impl Decoder<Bar> for Answer {
-    fn begin(&mut self, part: &mut Part, notes: &mut Vec<String>) -> Result<(), ReadError> {
-        let begun = self.series.begin(&part.names, notes);
-        begun.map_err(|lacking| lacking.in_part(part))?;
+    fn begin(&mut self, part: &mut Part, _: &mut Vec<String>) -> Result<(), ReadError> {
         self.elements = Elements::of(part)?;
         Ok(())
     }

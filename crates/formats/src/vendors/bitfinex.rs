@@ -9,7 +9,7 @@
 use mds_core::{Bar, Symbol, Timestamp};
 
 use super::series::{Convention, Named, Series};
-use crate::decode::{Decoder, Lacking, Out};
+use crate::decode::{Decoder, Out};
 use crate::delimited::{ByRow, Fielded, Fields, RowDecoder};
 use crate::detect::{Fit, Sample};
 use crate::error::OpenError;
@@ -37,13 +37,18 @@ const LOOKED_AT: usize = 200;
 fn detect(sample: &Sample<'_>) -> Fit {
     let lines = || sample.lines().take(LOOKED_AT);
     let mut fields = Fields::default();
-    let candles: Vec<[f64; 4]> = lines()
-        .filter_map(|line| prices(&fields.split(line, b',').ok()?))
-        .collect();
-    let shaped = candles.len() * 2 >= lines().count();
+    let mut shaped = 0;
+    let mut candles: Vec<[f64; 4]> = Vec::new();
+    for line in lines() {
+        let Ok(row) = fields.split(line, b',') else {
+            continue;
+        };
+        shaped += usize::from(is_shaped(&row));
+        candles.extend(prices(&row));
+    }
     let fitting = candles.iter().filter(|candle| fits(candle)).count();
     // A few bad rows must not hide what the others are.
-    if candles.is_empty() || !shaped || fitting * 5 < candles.len() * 4 {
+    if shaped == 0 || shaped * 2 < lines().count() || fitting * 5 < candles.len() * 4 {
         return Fit::No;
     }
     let why =
@@ -66,12 +71,17 @@ fn tells_order(candle: &[f64; 4]) -> bool {
     fits(candle) && (high < open.max(close) || low > open.min(close))
 }
 
+/// Whether a row has six fields, the first of them a time.
+fn is_shaped(row: &Fielded<'_>) -> bool {
+    let time = row.get(0).parse().ok().and_then(Timestamp::from_millis);
+    // Seconds since the epoch, taken for milliseconds, are days in January 1970.
+    let plausible = time.is_some_and(Timestamp::is_valid) && row.get(0).len() >= 12;
+    row.len() == WIDTH && plausible
+}
+
 /// The prices of a row as they stand, if it has the shape of a candle.
 fn prices(row: &Fielded<'_>) -> Option<[f64; 4]> {
-    let time = row.get(0).parse().ok().and_then(Timestamp::from_millis)?;
-    // Seconds since the epoch, taken for milliseconds, are days in January 1970.
-    let plausible = time.is_valid() && row.get(0).len() >= 12;
-    if row.len() != WIDTH || !plausible {
+    if !is_shaped(row) {
         return None;
     }
     let mut prices = [0.0; 4];
@@ -108,10 +118,6 @@ struct Candles {
 
 impl RowDecoder<Bar> for Candles {
     const HEADER: bool = false;
-
-    fn begin(&mut self, names: &[Name], notes: &mut Vec<String>) -> Result<(), Lacking> {
-        self.series.begin(names, notes)
-    }
 
     fn width(&self) -> Option<usize> {
         Some(WIDTH)

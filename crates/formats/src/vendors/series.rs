@@ -1,11 +1,10 @@
 //! What files of bars of one series have in common: vendor, symbol and span come from the options,
 //! from the file name or from the first rows, and each row adds a time and numbers.
 //!
-//! The entries of an archive may be different series: their names are read one by one.
+//! The entries of an archive may be different series: each is opened by itself.
 
 use mds_core::{Bar, Date, Symbol, Timeframe, Vendor};
 
-use crate::decode::Lacking;
 use crate::error::OpenError;
 use crate::input::Name;
 use crate::reader::Context;
@@ -37,10 +36,13 @@ pub(super) struct Series {
     convention: Convention,
     symbol_given: bool,
     timeframe_given: bool,
-    /// What the first rows say about the span.
-    shown: Option<Timeframe>,
-    /// What the notes say already.
-    told: Option<Named>,
+}
+
+/// A key part that neither the rows nor the name of the file nor an option gives.
+#[derive(Clone, Copy, Debug)]
+struct Lacking {
+    field: &'static str,
+    flag: &'static str,
 }
 
 impl Series {
@@ -64,11 +66,12 @@ impl Series {
             convention,
             symbol_given: options.symbol.is_some(),
             timeframe_given: options.timeframe.is_some(),
-            shown,
-            told: None,
         };
-        match series.begin(context.sample.names, context.notes) {
-            Ok(()) => Ok(series),
+        match series.resolve(context.sample.names, shown) {
+            Ok(said) => {
+                series.tell(&said, context.notes);
+                Ok(series)
+            }
             Err(lacking) => {
                 let looked = format!(
                     "the file does not say it, and its name is not of the shape {}",
@@ -79,17 +82,7 @@ impl Series {
         }
     }
 
-    /// Goes over to the series of a part with these names, and notes what the names say.
-    pub(super) fn begin(&mut self, names: &[Name], notes: &mut Vec<String>) -> Result<(), Lacking> {
-        let said = self.resolve(names)?;
-        if self.told.as_ref() != Some(&said) {
-            self.tell(&said, notes);
-            self.told = Some(said);
-        }
-        Ok(())
-    }
-
-    fn resolve(&mut self, names: &[Name]) -> Result<Named, Lacking> {
+    fn resolve(&mut self, names: &[Name], shown: Option<Timeframe>) -> Result<Named, Lacking> {
         let said = names
             .iter()
             .find_map(self.convention.name)
@@ -105,7 +98,7 @@ impl Series {
             self.bar.symbol = symbol.unwrap_or_default();
         }
         if !self.timeframe_given {
-            self.bar.timeframe = said.timeframe.or(self.shown).ok_or(Lacking {
+            self.bar.timeframe = said.timeframe.or(shown).ok_or(Lacking {
                 field: "timeframe",
                 flag: "--timeframe",
             })?;

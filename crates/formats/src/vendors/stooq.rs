@@ -12,7 +12,7 @@
 use mds_core::{Bar, Symbol, Timeframe, Timestamp};
 
 use super::series::{Convention, Named, Series, days_of};
-use crate::decode::{Decoder, Lacking, Out};
+use crate::decode::{Decoder, Out};
 use crate::delimited::{ByRow, Fielded, Fields, RowDecoder};
 use crate::detect::{Fit, Sample};
 use crate::error::OpenError;
@@ -20,7 +20,7 @@ use crate::input::Name;
 use crate::options::TimeFormat;
 use crate::reader::Context;
 use crate::registry::{Format, Openers};
-use crate::values::{Times, date, number, optional};
+use crate::values::{Times, date, day, number, optional};
 use crate::verdict::Fault;
 
 pub(crate) static FORMAT: Format = Format {
@@ -100,6 +100,7 @@ fn named(name: &Name) -> Option<Named> {
 }
 
 fn open(context: &mut Context<'_>) -> Result<Box<dyn Decoder<Bar>>, OpenError> {
+    context.sample.check_header()?;
     let mut fields = Fields::default();
     let header = fields.split(context.sample.first_line(), b',');
     if header.is_ok_and(|header| starts_with(&header, &BULK)) {
@@ -131,10 +132,6 @@ struct Page {
 impl RowDecoder<Bar> for Page {
     const HEADER: bool = true;
 
-    fn begin(&mut self, names: &[Name], notes: &mut Vec<String>) -> Result<(), Lacking> {
-        self.series.begin(names, notes)
-    }
-
     fn header(&mut self, header: &Fielded<'_>) -> Result<(), String> {
         self.width = header.len();
         if is_page(header, &ENGLISH, "Volume") || is_page(header, &POLISH, "Wolumen") {
@@ -149,7 +146,7 @@ impl RowDecoder<Bar> for Page {
 
     fn row(&mut self, row: &Fielded<'_>, out: &mut Out<'_, '_, Bar>) -> Result<(), Fault> {
         let mut bar = self.series.bar();
-        bar.ts = date("ts", row.get(0))?.midnight();
+        bar.ts = day("ts", row.get(0))?;
         prices(&mut bar, row, 1)?;
         if self.width > 5 {
             bar.volume = optional("volume", row.get(5))?;
@@ -203,11 +200,12 @@ struct Bulk {
 }
 
 impl Bulk {
-    fn time(&self, timeframe: Timeframe, day: &str, time: &str) -> Result<Timestamp, Fault> {
+    fn time(&self, timeframe: Timeframe, date: &str, time: &str) -> Result<Timestamp, Fault> {
         if Times::whole_days(timeframe) {
-            return date("ts", day).map(mds_core::Date::midnight);
+            return day("ts", date);
         }
-        self.times.read("ts", &format!("{} {time:0>6}", day.trim()))
+        self.times
+            .read("ts", &format!("{} {time:0>6}", date.trim()))
     }
 }
 

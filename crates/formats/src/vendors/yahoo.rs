@@ -13,7 +13,7 @@
 use mds_core::{Bar, Date, Symbol, Timeframe, Timestamp};
 
 use super::series::{Convention, Named, Series, days_of};
-use crate::decode::{Decoder, Lacking, Out};
+use crate::decode::{Decoder, Out};
 use crate::delimited::{ByRow, Fielded, Fields, RowDecoder};
 use crate::detect::{Fit, Sample};
 use crate::error::OpenError;
@@ -21,7 +21,7 @@ use crate::input::Name;
 use crate::options::TimeFormat;
 use crate::reader::Context;
 use crate::registry::{Format, Openers};
-use crate::values::{Times, date, optional};
+use crate::values::{Times, date, in_range, optional};
 use crate::verdict::Fault;
 
 pub(crate) static FORMAT: Format = Format {
@@ -113,6 +113,7 @@ fn open(context: &mut Context<'_>) -> Result<Box<dyn Decoder<Bar>>, OpenError> {
         shape: "SYMBOL in capitals, or yahoo-SYMBOL",
         symbol_in_rows: is_stacked(context.sample.first_line()),
     };
+    context.sample.check_header()?;
     refuse_several(context)?;
     let instants = context
         .sample
@@ -211,7 +212,7 @@ impl Rows {
         if self.columns.instants {
             return self.times.read("ts", text);
         }
-        day(text).map(Date::midnight)
+        in_range("ts", text, Some(day(text)?.midnight()))
     }
 }
 
@@ -229,10 +230,6 @@ fn is_null(text: &str) -> bool {
 
 impl RowDecoder<Bar> for Rows {
     const HEADER: bool = true;
-
-    fn begin(&mut self, names: &[Name], notes: &mut Vec<String>) -> Result<(), Lacking> {
-        self.series.begin(names, notes)
-    }
 
     fn header(&mut self, header: &Fielded<'_>) -> Result<(), String> {
         self.columns = columns(header)

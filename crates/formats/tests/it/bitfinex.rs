@@ -70,7 +70,7 @@ fn one_bad_line_of_sixty_thousand_is_told_by_its_number() {
     let read = read::<Bar>("bitfinex-btcusd-1m.csv", text, &Options::default());
     assert_eq!(read.counts(), (59_999, 1, 0));
     assert_eq!(read.faults(), [(48_213, "close_price", "malformed")]);
-    assert_eq!(read.invalid()[0].raw, "1391427240000,2,x,3,1,0.5");
+    assert_eq!(read.invalid()[0].raw, b"1391427240000,2,x,3,1,0.5");
     assert_eq!(read.invalid()[0].ordinal, 48_212);
 }
 

@@ -4,16 +4,7 @@ use mds_core::{Bar, Fundamentals, News, OptionSnap};
 use mds_formats::{OpenError, Options};
 use proptest::prelude::*;
 
-use crate::support::{format, read, sample, series, try_bytes};
-
-fn mapped(map: &[&str], time_format: &str, options: Options) -> Options {
-    Options {
-        map: map.iter().map(|m| m.parse().unwrap()).collect(),
-        time_format: (!time_format.is_empty()).then(|| time_format.parse().unwrap()),
-        vendor: Some("acme".into()),
-        ..options
-    }
-}
+use crate::support::{format, mapped, read, sample, series, try_bytes};
 
 #[test]
 fn the_header_names_our_fields() {

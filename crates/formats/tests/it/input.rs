@@ -9,7 +9,7 @@ use mds_core::Bar;
 use mds_formats::{Limits, OpenError, Options, RAW_LIMIT, ReadError, Source, Verdict, reader};
 use zip::write::SimpleFileOptions;
 
-use crate::support::{drain, format, read, series, try_bytes};
+use crate::support::{drain, format, read, series, try_bytes, zip_of};
 
 const NAME: &str = "bitfinex-btcusd-1m.csv";
 
@@ -25,17 +25,6 @@ fn gzip(text: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(text.as_bytes()).unwrap();
     encoder.finish().unwrap()
-}
-
-fn zip_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, bytes) in entries {
-        writer
-            .start_file(*name, SimpleFileOptions::default())
-            .unwrap();
-        writer.write_all(bytes).unwrap();
-    }
-    writer.finish().unwrap().into_inner()
 }
 
 #[test]
@@ -161,7 +150,7 @@ fn entries_of_a_zip_have_lines_of_their_own_and_one_count() {
         assert_eq!(last.sourced.record.symbol.as_str(), "LTCUSD");
         assert_eq!(last.sourced.record.timeframe.to_string(), "5m");
         assert!(
-            read.notes.iter().any(|n| n.contains("left out readme")),
+            read.notes.iter().any(|n| n.contains("left out readme.txt")),
             "{:?}",
             read.notes
         );

@@ -1,7 +1,9 @@
 //! Tests of the readers over text in the vendors' shapes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod archives;
 mod bitfinex;
+mod content;
 mod csv;
 mod docs;
 mod input;
@@ -9,5 +11,7 @@ mod junk;
 mod ndjson;
 mod real;
 mod sec;
+mod structure;
 mod support;
+mod times;
 mod vendors;

@@ -1,6 +1,6 @@
 //! Reading a text or file to its end, and looking at what came out.
 
-use std::io::Cursor;
+use std::io::{Cursor, Write as _};
 use std::path::PathBuf;
 
 use mds_formats::{
@@ -132,4 +132,55 @@ pub(crate) fn format(name: &str) -> Options {
         format: Some(name.parse().unwrap()),
         ..Options::default()
     }
+}
+
+/// An archive of these entries.
+pub(crate) fn zip_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in entries {
+        let options = zip::write::SimpleFileOptions::default();
+        writer.start_file(*name, options).unwrap();
+        writer.write_all(bytes).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+/// Columns that are mapped, of the vendor `acme`.
+pub(crate) fn mapped(map: &[&str], time_format: &str, options: Options) -> Options {
+    Options {
+        map: map.iter().map(|m| m.parse().unwrap()).collect(),
+        time_format: (!time_format.is_empty()).then(|| time_format.parse().unwrap()),
+        vendor: Some("acme".into()),
+        ..options
+    }
+}
+
+/// `--vendor acme --symbol SPY --timeframe 1d`
+pub(crate) fn daily() -> Options {
+    Options {
+        vendor: Some("acme".into()),
+        ..series("SPY", "1d")
+    }
+}
+
+/// The message with which an input is refused; it must be one about the user's words or file.
+pub(crate) fn refusal<R: Readable>(
+    name: &str,
+    bytes: impl Into<Vec<u8>>,
+    options: &Options,
+) -> String {
+    let error = try_bytes::<R>(name, bytes, options).unwrap_err();
+    assert!(error.is_usage(), "{error}");
+    error.to_string()
+}
+
+/// The error that ended the reading, with its causes; empty where there was none.
+pub(crate) fn told<R>(read: &Read<R>) -> String {
+    let mut told = Vec::new();
+    let mut error = read.error.as_ref().map(|e| e as &dyn std::error::Error);
+    while let Some(cause) = error {
+        told.push(cause.to_string());
+        error = cause.source();
+    }
+    told.join(": ")
 }

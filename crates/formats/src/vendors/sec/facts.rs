@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Item;
-use crate::error::ReadError;
+use crate::error::{JsonFault, ReadError};
 use crate::values::{date, number};
 use crate::verdict::Fault;
 
@@ -112,7 +112,7 @@ pub(super) fn parse(path: &str, text: &str) -> Result<Document, ReadError> {
     let raw: RawDocument<'_> = serde_json::from_str(text).map_err(|source| ReadError::Json {
         path: path.to_owned(),
         line: source.line() as u64,
-        source,
+        source: source.into(),
     })?;
     let digits = raw.cik.get().trim_matches('"');
     let cik: u64 = digits.parse().map_err(|_| ReadError::Malformed {
@@ -156,8 +156,12 @@ pub(super) fn parse(path: &str, text: &str) -> Result<Document, ReadError> {
 }
 
 fn read_fact(text: &str, figure: Figure, rank: u8, unit: &str, line: u64) -> Result<Fact, Fault> {
-    let raw: RawFact<'_> = serde_json::from_str(text)
-        .map_err(|error| Fault::line("malformed", format!("a fact must be whole: {error}")))?;
+    let raw: RawFact<'_> = serde_json::from_str(text).map_err(|error| {
+        Fault::line(
+            "malformed",
+            format!("a fact must be whole: {}", JsonFault::from(error)),
+        )
+    })?;
     Ok(Fact {
         figure,
         rank,

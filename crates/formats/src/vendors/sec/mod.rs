@@ -48,7 +48,10 @@ fn detect(sample: &Sample<'_>) -> Fit {
     let text = &sample.text;
     let has = |key: &str| text.contains(&format!("\"{key}\""));
     let taxonomy = ["us-gaap", "ifrs-full", "dei"].into_iter().any(has);
-    if sample.first_char() == Some('{') && has("cik") && has("facts") && has("units") && taxonomy {
+    let facts = has("facts") && has("units") && taxonomy;
+    // A company that has filed none.
+    let none = text.contains("\"facts\":{}");
+    if sample.first_char() == Some('{') && has("cik") && (facts || none) {
         Fit::yes("a JSON object with cik, facts and units")
     } else {
         Fit::No

@@ -1,21 +1,27 @@
 //! `csv`: delimited text in our own field names, or in any other with `--map`.
 //!
 //! - The delimiter is the one of `,` `;` tab `|` that the first line has most of.
-//! - Without `--map` the header must name our fields; other columns are left out, and said so.
+//! - Without `--map` the header must name our fields, in upper or lower case; other columns are left
+//!   out, and said so.
 //! - With `--map FIELD=COLUMN` the columns are named by the header. Where every column is a number
-//!   there is no header, and the number is its place from 1.
+//!   there is no header, and the number is its place from 1. Rows have as many fields as the first
+//!   line, with and without a header.
 //! - Fields that are not mapped are taken from columns that bear their very names.
 //! - `A+B` joins two columns with a blank between them.
 //! - Times are read as `--time-format` says, without an offset in the zone of `--tz`.
 
+mod layout;
+
 use mds_core::{ColumnType, Record, Timeframe};
 
+pub(crate) use self::layout::has_header;
+use self::layout::{Layout, Place, Unfit, revision_column};
 use super::template::{Draft, Template};
 use crate::decode::{Decoder, Out};
 use crate::delimited::{ByRow, Fielded, Fields, RowDecoder, delimiter_of};
 use crate::detect::{Fit, Sample};
 use crate::error::OpenError;
-use crate::options::{Mapping, Options, TimeFormat};
+use crate::options::{Options, TimeFormat};
 use crate::reader::Context;
 use crate::registry::{Format, Openers};
 use crate::values::{self, TimeFault, Times};
@@ -35,12 +41,17 @@ pub(crate) static FORMAT: Format = Format {
 };
 
 fn detect(sample: &Sample<'_>) -> Fit {
-    let line = sample.first_line();
+    let delimiter = delimiter_of(sample.first_line());
     let mut fields = Fields::default();
-    let Ok(header) = fields.split(line, delimiter_of(line)) else {
+    let Ok(header) = fields.split(sample.first_record(), delimiter) else {
         return Fit::No;
     };
-    let names: Vec<&str> = header.iter().map(str::trim).collect();
+    let names: Vec<String> = header
+        .iter()
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !name.is_empty())
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut kinds = super::kinds_with(&names);
     if let Some(asked) = sample.kind.filter(|asked| kinds.contains(asked)) {
         kinds = vec![asked];
@@ -54,51 +65,68 @@ fn detect(sample: &Sample<'_>) -> Fit {
     }
 }
 
-/// Where a field comes from: places from 0, joined with blanks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
-    field: usize,
-    columns: Vec<usize>,
-}
-
 fn open<R: Record>(context: &mut Context<'_>) -> Result<Box<dyn Decoder<R>>, OpenError> {
-    let line = context.sample.first_line().to_owned();
-    let delimiter = delimiter_of(&line);
-    let header = !context.options.map.iter().all(is_by_number) || context.options.map.is_empty();
+    let delimiter = delimiter_of(context.sample.first_line());
+    context.sample.check_header()?;
+    let layout = Layout::new::<R>(context)?;
     let mut fields = Fields::default();
-    let names: Vec<String> = match fields.split(&line, delimiter) {
-        Ok(row) if header => row.iter().map(|name| name.trim().to_owned()).collect(),
-        _ => Vec::new(),
-    };
-    let layout = Layout {
-        map: checked_map::<R>(context)?,
-        header,
+    let first = first_names(context, &mut fields, delimiter)?;
+    let names = if layout.header {
+        first.clone()
+    } else {
+        Vec::new()
     };
     let template = Template::<R>::new(context.options);
     let mut places = Vec::new();
-    if !line.is_empty() {
-        let found = layout.places::<R>(&names);
-        places = found.map_err(|column| option_error(context, column))?;
+    if !first.is_empty() {
+        let found = layout.places::<R>(&names, first.len());
+        places = found.map_err(|unfit| unfit.in_input(context))?;
         require(context, &template, &places)?;
     }
-    if header {
-        note_left_out(context, &names, &places);
-    }
-    let rows = Rows {
+    note_left_out(context, &names, &places);
+    let mut rows = Rows {
         template,
         layout,
         revision: revision_column(&names),
-        width: None,
-        places,
+        width: (!first.is_empty()).then_some(first.len()),
+        places: Vec::new(),
         times: times::<R>(context.options),
         time_column: time_column::<R>(),
+        span_column: None,
         joined: String::new(),
     };
+    rows.take_places(places);
     require_zone(context, &rows, delimiter)?;
-    if header {
+    if rows.layout.header {
         Ok(Box::new(ByRow::new(WithHeader(rows), delimiter)))
     } else {
         Ok(Box::new(ByRow::new(rows, delimiter)))
+    }
+}
+
+/// The fields of the first line that has any: the names, where there is a header.
+fn first_names(
+    context: &Context<'_>,
+    fields: &mut Fields,
+    delimiter: u8,
+) -> Result<Vec<String>, OpenError> {
+    let line = context.sample.first_record();
+    if line.is_empty() {
+        return Ok(Vec::new());
+    }
+    let header = has_header(context.options);
+    match fields.split(line, delimiter) {
+        Ok(row) => Ok(row.iter().map(|name| name.trim().to_owned()).collect()),
+        Err(fault) if header => Err(OpenError::Header {
+            path: context.sample.path.to_owned(),
+            reason: format!("the header {line:?} cannot be read: {}", fault.rule),
+        }),
+        // A first row that is broken; the next tells how many columns there are.
+        Err(_) => {
+            let mut next = context.sample.lines().skip(1);
+            let width = next.find_map(|line| Some(fields.split(line, delimiter).ok()?.len()));
+            Ok(vec![String::new(); width.unwrap_or_default()])
+        }
     }
 }
 
@@ -108,110 +136,6 @@ fn times<R: Record>(options: &Options) -> Times {
         format: format.unwrap_or(TimeFormat::Rfc3339),
         zone: options.tz.clone(),
         days: whole_days::<R>(options.timeframe),
-    }
-}
-
-/// How the columns of a part are found.
-#[derive(Debug)]
-struct Layout {
-    /// Field and column as the user mapped them.
-    map: Vec<(usize, String)>,
-    header: bool,
-}
-
-fn is_by_number(mapping: &Mapping) -> bool {
-    mapping
-        .column
-        .split('+')
-        .all(|c| c.trim().parse::<usize>().is_ok_and(|n| n > 0))
-}
-
-fn checked_map<R: Record>(context: &Context<'_>) -> Result<Vec<(usize, String)>, OpenError> {
-    let option = |value: String, reason: String| OpenError::Option {
-        path: context.sample.path.to_owned(),
-        flag: "--map",
-        value,
-        reason,
-    };
-    let mut map: Vec<(usize, String)> = Vec::new();
-    for mapping in &context.options.map {
-        let Some(field) = R::column(&mapping.field) else {
-            let names: Vec<&str> = R::COLUMNS.iter().map(|c| c.name).collect();
-            let reason = format!("{} have no such field, only {}", R::KIND, names.join(", "));
-            return Err(option(mapping.to_string(), reason));
-        };
-        if map.iter().any(|(mapped, _)| *mapped == field) {
-            return Err(option(
-                mapping.to_string(),
-                "the field is mapped twice".to_owned(),
-            ));
-        }
-        map.push((field, mapping.column.clone()));
-    }
-    Ok(map)
-}
-
-impl Layout {
-    /// Where each field is, given the names in the header; the error is the column that is not
-    /// there.
-    fn places<R: Record>(&self, names: &[String]) -> Result<Vec<Place>, String> {
-        let mut places = Vec::new();
-        for (field, column) in &self.map {
-            let columns = self.find(names, column).ok_or_else(|| column.clone())?;
-            places.push(Place {
-                field: *field,
-                columns,
-            });
-        }
-        for (at, name) in names.iter().enumerate() {
-            let Some(field) = R::column(name) else {
-                continue;
-            };
-            let mapped = places
-                .iter()
-                .any(|p| p.field == field || p.columns.contains(&at));
-            if !mapped {
-                places.push(Place {
-                    field,
-                    columns: vec![at],
-                });
-            }
-        }
-        Ok(places)
-    }
-
-    fn find(&self, names: &[String], column: &str) -> Option<Vec<usize>> {
-        if !self.header {
-            return column
-                .split('+')
-                .map(|c| c.trim().parse::<usize>().ok()?.checked_sub(1))
-                .collect();
-        }
-        let place_of = |wanted: &str| {
-            let wanted = wanted.trim();
-            names.iter().position(|name| name == wanted).or_else(|| {
-                names
-                    .iter()
-                    .position(|name| name.eq_ignore_ascii_case(wanted))
-            })
-        };
-        match place_of(column) {
-            Some(at) => Some(vec![at]),
-            None if column.contains('+') => column.split('+').map(place_of).collect(),
-            None => None,
-        }
-    }
-}
-
-fn option_error(context: &Context<'_>, column: String) -> OpenError {
-    OpenError::Option {
-        path: context.sample.path.to_owned(),
-        flag: "--map",
-        value: column,
-        reason: format!(
-            "the header has no such column; it reads {:?}",
-            context.sample.first_line()
-        ),
     }
 }
 
@@ -245,13 +169,15 @@ fn require<R: Record>(
 }
 
 fn note_left_out(context: &mut Context<'_>, names: &[String], places: &[Place]) {
-    let left: Vec<&str> = names
+    let revision = revision_column(names);
+    let left: Vec<String> = names
         .iter()
         .enumerate()
-        .filter(|(at, name)| {
-            name.as_str() != "revision" && !places.iter().any(|p| p.columns.contains(at))
+        .filter(|(at, _)| Some(*at) != revision && !places.iter().any(|p| p.columns.contains(at)))
+        .map(|(at, name)| match name.as_str() {
+            "" => format!("column {} (no name)", at + 1),
+            name => name.to_owned(),
         })
-        .map(|(_, name)| name.as_str())
         .collect();
     if !left.is_empty() {
         context.note(format!("columns left out: {}", left.join(", ")));
@@ -264,21 +190,30 @@ fn require_zone<R: Record>(
     rows: &Rows<R>,
     delimiter: u8,
 ) -> Result<(), OpenError> {
-    let Some(place) = rows.places.iter().find(|p| p.field == rows.time_column) else {
+    let place_of = |field| rows.places.iter().find(|p| p.field == field);
+    let Some(place) = place_of(rows.time_column) else {
         return Ok(());
     };
+    let span_place = rows.span_column.and_then(place_of);
     let mut fields = Fields::default();
-    for line in context
-        .sample
-        .lines()
-        .skip(usize::from(rows.layout.header))
-        .take(20)
-    {
+    let lines = context.sample.lines().skip(usize::from(rows.layout.header));
+    for line in lines.take(20) {
         let Ok(row) = fields.split(line, delimiter) else {
             continue;
         };
+        let span = span_place.map(|place| joined(&row, place));
+        // A row without a span of its own, or of the options, is invalid whatever its time may be.
+        let given = || context.options.timeframe.map(|_| rows.times.days);
+        let days = match span.as_deref() {
+            None => Some(rows.times.days),
+            Some("") => given(),
+            Some(span) => span.parse().ok().map(Times::whole_days),
+        };
+        let Some(days) = days else {
+            continue;
+        };
         let text = joined(&row, place);
-        if let Err(TimeFault::NoZone) = rows.times.try_read("ts", &text) {
+        if let Err(TimeFault::NoZone) = rows.times.try_read("ts", &text, days) {
             return Err(OpenError::NoTimeZone {
                 path: context.sample.path.to_owned(),
                 example: text,
@@ -311,14 +246,28 @@ fn time_column<R: Record>() -> usize {
 struct Rows<R> {
     template: Template<R>,
     layout: Layout,
+    /// The column of the time is the last of them, since the span says how a date is meant.
     places: Vec<Place>,
     /// The column of the revision, in microseconds.
     revision: Option<usize>,
-    /// Fields of a row; `None` where there is no header to say so.
+    /// Fields of a row, as many as the first line has; `None` as long as none could be read.
     width: Option<usize>,
     times: Times,
     time_column: usize,
+    /// The field of the span, where a column holds it.
+    span_column: Option<usize>,
     joined: String,
+}
+
+impl<R: Record> Rows<R> {
+    fn take_places(&mut self, mut places: Vec<Place>) {
+        places.sort_by_key(|place| place.field == self.time_column);
+        let span = R::COLUMNS
+            .iter()
+            .position(|c| c.ty == ColumnType::Timeframe);
+        self.span_column = span.filter(|span| places.iter().any(|p| p.field == *span));
+        self.places = places;
+    }
 }
 
 impl<R: Record> RowDecoder<R> for Rows<R> {
@@ -330,6 +279,7 @@ impl<R: Record> RowDecoder<R> for Rows<R> {
     }
 
     fn row(&mut self, row: &Fielded<'_>, out: &mut Out<'_, '_, R>) -> Result<(), Fault> {
+        self.width.get_or_insert(row.len());
         let mut draft = self.template.draft();
         for place in &self.places {
             let text = match place.columns.as_slice() {
@@ -346,8 +296,11 @@ impl<R: Record> RowDecoder<R> for Rows<R> {
                 }
             };
             if place.field == self.time_column && !text.trim_ascii().is_empty() {
-                let time = self.times.read(R::COLUMNS[place.field].name, text)?;
-                draft.set_time(place.field, time);
+                let span = self.span_column.and_then(|column| draft.timeframe(column));
+                let days = span.map_or(self.times.days, Times::whole_days);
+                let name = R::COLUMNS[place.field].name;
+                let time = self.times.read_as(name, text, days)?;
+                draft.set_time(place.field, time, self.times.cuts(text));
             } else {
                 set(&mut draft, place.field, text)?;
             }
@@ -360,12 +313,9 @@ impl<R: Record> RowDecoder<R> for Rows<R> {
             draft.set_revision(values::integer("revision", text)?);
         }
         out.record(draft.finish()?);
+        self.template.tell(out);
         Ok(())
     }
-}
-
-fn revision_column(names: &[String]) -> Option<usize> {
-    names.iter().position(|name| name == "revision")
 }
 
 fn set<R: Record>(draft: &mut Draft<'_, R>, field: usize, text: &str) -> Result<(), Fault> {
@@ -377,7 +327,7 @@ fn set<R: Record>(draft: &mut Draft<'_, R>, field: usize, text: &str) -> Result<
     draft.set(field, text)
 }
 
-/// The same with a header, which says anew for each part where its columns are.
+/// The same with a header.
 struct WithHeader<R>(Rows<R>);
 
 impl<R: Record> RowDecoder<R> for WithHeader<R> {
@@ -387,10 +337,8 @@ impl<R: Record> RowDecoder<R> for WithHeader<R> {
     fn header(&mut self, header: &Fielded<'_>) -> Result<(), String> {
         let names: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
         let rows = &mut self.0;
-        rows.places = rows
-            .layout
-            .places::<R>(&names)
-            .map_err(|column| format!("the header has no column {column:?}"))?;
+        let places = rows.layout.places::<R>(&names, names.len());
+        rows.take_places(places.map_err(Unfit::in_header)?);
         rows.revision = revision_column(&names);
         rows.width = Some(names.len());
         Ok(())
