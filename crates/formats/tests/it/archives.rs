@@ -1,6 +1,6 @@
 //! The entries of an archive after the first, and what is left out of it.
 
-use mds_core::Bar;
+use mds_core::{Bar, Fundamentals};
 use mds_formats::Options;
 
 use crate::support::{Read, daily, format, mapped, read, refusal, told, zip_of};
@@ -104,6 +104,22 @@ fn entries_with_the_same_header_are_read_on() {
     // An empty first entry says nothing about the others.
     let read = entries(&[("a.csv", "\n"), ("b.csv", &part(2))], &daily());
     assert_eq!((read.counts(), told(&read)), ((1, 0, 0), String::new()));
+}
+
+#[test]
+fn a_company_without_facts_does_not_end_the_reading() {
+    let whole = include_str!("../../testdata/sec/CIK0001234567.json");
+    let none = r#"{"cik":7,"entityName":"None","facts":{}}"#;
+    let alone = read::<Fundamentals>("a.json", whole, &Options::default());
+    let bytes = zip_of(&[
+        ("a.json", whole.as_bytes()),
+        ("b.json", none.as_bytes()),
+        ("c.json", whole.as_bytes()),
+    ]);
+    let read = read::<Fundamentals>("x.zip", bytes, &Options::default());
+    assert!(alone.counts().0 > 0);
+    assert_eq!(read.counts().0, 2 * alone.counts().0);
+    assert!(read.error.is_none());
 }
 
 fn klines(from: u64) -> String {

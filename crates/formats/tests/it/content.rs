@@ -122,6 +122,11 @@ fn a_format_is_known_by_its_first_line_however_long_or_late_it_is() {
     let late = "\n".repeat(100_000) + &line(5);
     let late = read::<mds_core::News>("x", late, &daily());
     assert_eq!((late.format, late.lines()), ("ndjson", vec![100_001]));
+
+    // More blank lines than lines of a stream are looked at.
+    let late = "\n".repeat(20) + &line(5);
+    let late = read::<mds_core::News>("x", late, &daily());
+    assert_eq!((late.format, late.lines()), ("ndjson", vec![21]));
 }
 
 #[test]
