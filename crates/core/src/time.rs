@@ -78,11 +78,13 @@ impl Timestamp {
     }
 
     /// Parses an RFC 3339 date and time; the offset (or `Z`) is required, digits past the
-    /// microsecond are cut off.
+    /// microsecond are cut off. The second 60 is refused: taken for 59, a leap second would be one
+    /// with the second before it.
     pub fn parse(text: &str) -> Result<Self, TimeError> {
         match text.parse::<jiff::Timestamp>() {
-            Ok(t) => Ok(Self(t.as_microsecond())),
-            Err(_) => Err(TimeError::Timestamp(text.to_owned())),
+            // Nowhere else in a valid text can this stand.
+            Ok(t) if !text.contains(":60") => Ok(Self(t.as_microsecond())),
+            _ => Err(TimeError::Timestamp(text.to_owned())),
         }
     }
 }
@@ -234,6 +236,12 @@ mod tests {
         assert!(Timestamp::parse("2024-11-01T00:00:00").is_err());
         assert!(Timestamp::parse("2024-11-01").is_err());
         assert!(Timestamp::parse("").is_err());
+    }
+
+    #[test]
+    fn a_leap_second_is_refused() {
+        assert!(Timestamp::parse("2016-12-31T23:59:60Z").is_err());
+        assert!(Timestamp::parse("2016-12-31T23:59:59Z").is_ok());
     }
 
     #[test]
