@@ -117,7 +117,7 @@ impl Context {
     /// Opens the store.
     pub(crate) async fn open(&self, options: OpenOptions) -> anyhow::Result<Store> {
         let url = self.store_url()?;
-        let store = Store::open(&url, options).await;
+        let store = Store::open(&url, with_passwords(options)).await;
         store.map_err(|error| opening_failed(&url, error))
     }
 
@@ -149,6 +149,17 @@ pub(crate) fn opening_failed(url: &StoreUrl, error: StoreError) -> anyhow::Error
         "it must be a file, or a name for one in a folder that can be written to"
     };
     anyhow::anyhow!("cannot open the store {url}: {what}")
+}
+
+/// Where the password of a server may come from if its URL has none, as for every other client of
+/// PostgreSQL.
+pub(crate) fn with_passwords(mut options: OpenOptions) -> OpenOptions {
+    let in_home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".pgpass"));
+    options.password = std::env::var("PGPASSWORD").ok();
+    options.passfile = std::env::var_os("PGPASSFILE")
+        .map(PathBuf::from)
+        .or_else(in_home);
+    options
 }
 
 /// The variables of the environment that begin with `MDS_`.

@@ -40,11 +40,11 @@ fn bars(rows: usize, revision: i64) -> Vec<Bar> {
         .collect()
 }
 
-async fn fresh_store(dir: &Path) -> Result<(StoreUrl, Store, PathBuf), Failure> {
+async fn fresh_store(dir: &Path) -> Result<(Store, PathBuf), Failure> {
     let path = dir.join(format!("speed-{}.db", fastrand::u64(..)));
     let url = StoreUrl::Sqlite(path.clone());
     let store = Store::open(&url, OpenOptions::default()).await?;
-    Ok((url, store, path))
+    Ok((store, path))
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
@@ -121,11 +121,11 @@ async fn main() -> Result<(), Failure> {
         let rows = bars(count, 1);
         let (mut bare, mut fresh, mut replay) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            let (url, store, path) = fresh_store(&dir).await?;
-            bare.push(rate(count, bench::bare_loop(&url, &rows, batch)?.took));
+            let (store, path) = fresh_store(&dir).await?;
+            bare.push(rate(count, bench::bare_loop(&path, &rows, batch)?.took));
             store.close().await;
             remove(&path)?;
-            let (_, store, path) = fresh_store(&dir).await?;
+            let (store, path) = fresh_store(&dir).await?;
             let took = through_sink(&store, &rows, batch, callers, RowOutcome::Written).await?;
             fresh.push(rate(count, took));
             let took = through_sink(&store, &rows, batch, callers, RowOutcome::Same).await?;

@@ -120,6 +120,27 @@ pub enum StoreError {
         #[source]
         source: Box<SinkError>,
     },
+    /// The address of a server has something wrong with it.
+    #[error(transparent)]
+    Address {
+        /// What is wrong.
+        source: crate::DsnError,
+    },
+    /// A server cannot be reached, or refused an operation.
+    #[error("{dsn}: cannot {operation} ({code})")]
+    Server {
+        /// The address, without its password.
+        dsn: String,
+        /// What was tried.
+        operation: &'static str,
+        /// The SQLSTATE, or `CONNECTION`.
+        code: String,
+        /// What kind of failure it is.
+        kind: ErrorKind,
+        /// What the server or the network said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The store was opened for reading.
     #[error("{}: the store is open for reading only", path.display())]
     ReadOnly {
@@ -143,11 +164,13 @@ impl StoreError {
                 crate::sqlite::codes::classify(source).kind()
             }
             Self::Write { source, .. } => source.kind(),
+            Self::Server { kind, .. } => *kind,
             Self::Missing { .. }
             | Self::Io { .. }
             | Self::ReadOnly { .. }
             | Self::Closed { .. } => ErrorKind::Environment,
-            Self::Setting { .. }
+            Self::Address { .. }
+            | Self::Setting { .. }
             | Self::Newer { .. }
             | Self::Diverged { .. }
             | Self::Foreign { .. }
@@ -159,7 +182,10 @@ impl StoreError {
     /// A short code: SQLite's name of the error where it has one.
     pub fn code(&self) -> &str {
         match self {
-            Self::Open { code, .. } | Self::Database { code, .. } => code,
+            Self::Open { code, .. } | Self::Database { code, .. } | Self::Server { code, .. } => {
+                code
+            }
+            Self::Address { .. } => "ADDRESS",
             Self::Write { source, .. } => source.code(),
             Self::Missing { .. } => "MISSING",
             Self::Setting { .. } => "SETTING",

@@ -49,3 +49,65 @@ pub enum Remembered {
     /// This content, read in another way.
     OtherReading,
 }
+
+/// An [`IngestedFile`] that can go to another thread, in the form of the table.
+pub(crate) struct File {
+    pub(crate) content_hash: String,
+    pub(crate) kind: Kind,
+    pub(crate) keys: String,
+    pub(crate) reading: String,
+    pub(crate) path: Option<String>,
+    modified: i64,
+    now: i64,
+    max_rows: i64,
+}
+
+impl From<&IngestedFile<'_>> for File {
+    fn from(file: &IngestedFile<'_>) -> Self {
+        Self {
+            content_hash: crate::hex(&file.content_hash),
+            kind: file.kind,
+            keys: crate::hex(&file.keys),
+            reading: crate::hex(&file.reading),
+            path: file.path.map(|path| path.display().to_string()),
+            modified: file.modified,
+            now: file.now,
+            max_rows: file.max_rows,
+        }
+    }
+}
+
+/// What a store remembers of a content, whatever it was read for.
+#[derive(Debug)]
+pub(crate) struct Earlier {
+    /// The greatest base of another reading.
+    pub(crate) base: Option<i64>,
+    /// When it was said to be last changed, at first.
+    pub(crate) modified: Option<i64>,
+    /// When it was seen first.
+    pub(crate) first_seen: Option<i64>,
+}
+
+impl File {
+    /// The revision of a file that was not read in this way before, or not last; `last_revision`
+    /// is the greatest that the store has.
+    pub(crate) fn next(&self, earlier: &Earlier, last_revision: i64) -> FileRevision {
+        let (base, remembered) = match earlier.base {
+            None => (self.modified, Remembered::Nothing),
+            Some(other) => {
+                // Two bounds of the rows of that reading. The number of bytes alone would put a
+                // large file that is read anew at once so far ahead of the clock that its rows were
+                // refused.
+                let end = other.saturating_add(self.max_rows);
+                let after = end.min(last_revision.saturating_add(1)).max(self.now);
+                (after, Remembered::OtherReading)
+            }
+        };
+        FileRevision {
+            base,
+            modified: earlier.modified.unwrap_or(self.modified),
+            first_seen: earlier.first_seen.unwrap_or(self.now),
+            remembered,
+        }
+    }
+}

@@ -2,10 +2,12 @@
 
 use std::borrow::Borrow;
 use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mds_core::{Batch, Sink, SinkError, WriteReport};
 
+use crate::postgres::{self, PostgresStore};
 use crate::sqlite::{self, SqliteStore, StoredRecord};
 use crate::{
     Chunks, FileRevision, IngestedFile, LatestPrice, MigrationReport, Query, StoreError,
@@ -13,7 +15,7 @@ use crate::{
 };
 
 /// How a store is opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OpenOptions {
     /// Whether a store that does not exist is created. Default: true.
     pub create: bool,
@@ -23,8 +25,12 @@ pub struct OpenOptions {
     pub read_only: bool,
     /// How long a write or an opening waits for a lock of another process. Default: 5 s.
     pub busy_timeout: Duration,
-    /// Bound of the database file in bytes: beyond it the store is full. Default: none.
+    /// Bound of the database file in bytes: beyond it the store is full. SQLite only. Default: none.
     pub max_bytes: Option<u64>,
+    /// The password of a server whose URL has none, as `PGPASSWORD` holds it. Default: none.
+    pub password: Option<String>,
+    /// The file with passwords of servers, as `~/.pgpass`; asked last. Default: none.
+    pub passfile: Option<PathBuf>,
 }
 
 impl Default for OpenOptions {
@@ -35,7 +41,22 @@ impl Default for OpenOptions {
             read_only: false,
             busy_timeout: Duration::from_secs(5),
             max_bytes: None,
+            password: None,
+            passfile: None,
         }
+    }
+}
+
+impl std::fmt::Debug for OpenOptions {
+    /// Shows no password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenOptions")
+            .field("create", &self.create)
+            .field("migrate", &self.migrate)
+            .field("read_only", &self.read_only)
+            .field("busy_timeout", &self.busy_timeout)
+            .field("max_bytes", &self.max_bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -63,6 +84,7 @@ pub struct Store {
 #[derive(Clone, Debug)]
 enum Backend {
     Sqlite(SqliteStore),
+    Postgres(PostgresStore),
 }
 
 impl Store {
@@ -74,6 +96,7 @@ impl Store {
             StoreUrl::Sqlite(path) => {
                 Backend::Sqlite(SqliteStore::open(path.clone(), options).await?)
             }
+            StoreUrl::Postgres(dsn) => Backend::Postgres(PostgresStore::open(dsn, &options).await?),
         };
         Ok(Self { backend })
     }
@@ -89,6 +112,7 @@ impl Store {
     ) -> Result<MigrationReport, StoreError> {
         match url {
             StoreUrl::Sqlite(path) => sqlite::migrate(path.clone(), options, plan).await,
+            StoreUrl::Postgres(dsn) => postgres::migrate(dsn, &options, plan).await,
         }
     }
 
@@ -107,6 +131,7 @@ impl Store {
     pub fn query<R: StoredRecord>(&self, query: Query) -> Chunks<R> {
         match &self.backend {
             Backend::Sqlite(store) => store.query(query),
+            Backend::Postgres(store) => store.query(query),
         }
     }
 
@@ -114,6 +139,7 @@ impl Store {
     pub async fn count<R: StoredRecord>(&self, query: Query) -> Result<u64, StoreError> {
         match &self.backend {
             Backend::Sqlite(store) => store.count::<R>(query).await,
+            Backend::Postgres(store) => store.count::<R>(query).await,
         }
     }
 
@@ -122,6 +148,7 @@ impl Store {
     pub async fn latest(&self, query: Query) -> Result<Vec<LatestPrice>, StoreError> {
         match &self.backend {
             Backend::Sqlite(store) => store.latest(query).await,
+            Backend::Postgres(store) => store.latest(query).await,
         }
     }
 
@@ -129,6 +156,7 @@ impl Store {
     pub async fn stats(&self) -> Result<StoreStats, StoreError> {
         match &self.backend {
             Backend::Sqlite(store) => store.stats().await,
+            Backend::Postgres(store) => store.stats().await,
         }
     }
 
@@ -139,13 +167,16 @@ impl Store {
     pub async fn delete<R: StoredRecord>(&self, query: Query) -> Result<u64, StoreError> {
         match &self.backend {
             Backend::Sqlite(store) => store.delete::<R>(query).await,
+            Backend::Postgres(store) => store.delete::<R>(query).await,
         }
     }
 
-    /// The greatest revision ever written; 0 for an empty store.
+    /// The greatest revision ever written; 0 for an empty store. A server may answer with up to a
+    /// second more while it is written to, never with less.
     pub async fn last_revision(&self) -> Result<i64, StoreError> {
         match &self.backend {
             Backend::Sqlite(store) => store.last_revision().await,
+            Backend::Postgres(store) => store.last_revision().await,
         }
     }
 
@@ -161,6 +192,7 @@ impl Store {
     pub async fn file_revision(&self, file: &IngestedFile<'_>) -> Result<FileRevision, StoreError> {
         match &self.backend {
             Backend::Sqlite(store) => store.file_revision(file).await,
+            Backend::Postgres(store) => store.file_revision(file).await,
         }
     }
 
@@ -168,6 +200,7 @@ impl Store {
     pub fn id(&self) -> &str {
         match &self.backend {
             Backend::Sqlite(store) => store.store_id(),
+            Backend::Postgres(store) => store.store_id(),
         }
     }
 
@@ -175,6 +208,8 @@ impl Store {
     pub async fn set_max_bytes(&self, max_bytes: Option<u64>) -> Result<(), StoreError> {
         match &self.backend {
             Backend::Sqlite(store) => store.set_max_bytes(max_bytes).await,
+            // A server bounds its own disk.
+            Backend::Postgres(_) => Ok(()),
         }
     }
 
@@ -183,6 +218,7 @@ impl Store {
     pub async fn check(&self) -> Result<(), SinkError> {
         match &self.backend {
             Backend::Sqlite(store) => store.check().await,
+            Backend::Postgres(store) => store.check().await,
         }
     }
 
@@ -191,6 +227,7 @@ impl Store {
     pub async fn close(&self) {
         match &self.backend {
             Backend::Sqlite(store) => store.close().await,
+            Backend::Postgres(store) => store.close(),
         }
     }
 }
@@ -222,12 +259,14 @@ where
     fn name(&self) -> &str {
         match &self.store.backend {
             Backend::Sqlite(_) => "sqlite",
+            Backend::Postgres(_) => "postgres",
         }
     }
 
     async fn write(&self, batch: Batch<T>) -> WriteReport {
         match &self.store.backend {
             Backend::Sqlite(store) => store.write::<R, T>(batch).await,
+            Backend::Postgres(store) => store.write::<R, T>(batch).await,
         }
     }
 

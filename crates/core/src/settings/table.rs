@@ -233,8 +233,8 @@ table! {
         T::Url(&["sqlite", "postgres", "postgresql"]),
         Value("sqlite:market.db"),
         "",
-        ["Where market data is kept: a SQLite database in a file.",
-         "A relative path is taken from the working directory. PostgreSQL is not in this build: opening such a store is an error."],
+        ["Where market data is kept: a SQLite database in a file, or a PostgreSQL server.",
+         "A relative path is taken from the working directory; a password may stand in PGPASSWORD or ~/.pgpass."],
     ), "--store"), "MDS_DSN");
     TENANT_ID = with_flag(row(
         G::Store,

@@ -3,7 +3,7 @@
 use mds_store::{MigrationReport, OpenOptions, Store};
 use serde_json::json;
 
-use crate::context::{Context, opening_failed};
+use crate::context::{Context, opening_failed, with_passwords};
 use crate::exit::Exit;
 use crate::output::{Out, table};
 use crate::runtime::block_on;
@@ -32,7 +32,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let url = context.store_url()?;
     let report = block_on(async {
-        let report = Store::migrate(&url, OpenOptions::default(), args.plan).await;
+        let report = Store::migrate(&url, with_passwords(OpenOptions::default()), args.plan).await;
         report.map_err(|error| opening_failed(&url, error))
     })?;
     let mut out = Out::stdout();

@@ -183,7 +183,7 @@ fn health_fails_where_the_store_cannot_be_written_to() {
     assert!(!place.path("market.db").exists());
 
     let broken = place
-        .run(&["health", "--store", "postgres://me:hunter2@h/d"])
+        .run(&["health", "--store", "postgres://me:hunter2@127.0.0.1:1/d"])
         .code(1);
     assert!(!broken.stdout.contains("hunter2"), "{}", broken.stdout);
 }

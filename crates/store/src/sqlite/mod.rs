@@ -297,7 +297,7 @@ impl SqliteStore {
         &self,
         file: &IngestedFile<'_>,
     ) -> Result<FileRevision, StoreError> {
-        let file = ingested::File::from(file);
+        let file = crate::ingested::File::from(file);
         self.change("remember an ingested file", move |conn| {
             ingested::revision(conn, &file)
         })

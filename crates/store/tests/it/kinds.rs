@@ -118,10 +118,7 @@ async fn goes_in_and_out<R: StoredRecord>(store: &Store, rows: Vec<R>, newer: R)
     assert_eq!(all::<R>(store).await, []);
 }
 
-#[tokio::test]
-async fn options() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn options(store: Store) {
     let rows = vec![
         option(14_700.0, OptionType::Call, 1),
         option(14_700.5, OptionType::Call, 1),
@@ -134,10 +131,7 @@ async fn options() {
     goes_in_and_out(&store, rows, newer).await;
 }
 
-#[tokio::test]
-async fn fundamentals_of_any_year() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn fundamentals_of_any_year(store: Store) {
     let rows = vec![
         fundamentals("FY", Timestamp::MIN_VALID.micros(), 1),
         fundamentals("", START, 1),
@@ -150,10 +144,7 @@ async fn fundamentals_of_any_year() {
     goes_in_and_out(&store, rows, newer).await;
 }
 
-#[tokio::test]
-async fn headlines() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn headlines(store: Store) {
     let rows = vec![
         news("1", &["AAPL", "MSFT"], 1),
         news("2", &[], 1),
@@ -175,3 +166,5 @@ async fn headlines() {
     };
     goes_in_and_out(&store, rows, newer).await;
 }
+
+on_every_store!(options, fundamentals_of_any_year, headlines,);

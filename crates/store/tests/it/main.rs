@@ -6,6 +6,9 @@
     reason = "a failed step fails the test; seeds are told; prices are compared exactly"
 )]
 
+#[macro_use]
+mod support;
+
 mod faults;
 mod ingested;
 mod kill;
@@ -13,6 +16,6 @@ mod kinds;
 mod merge;
 mod migrate;
 mod poison;
+mod postgres;
 mod read;
-mod support;
 mod views;

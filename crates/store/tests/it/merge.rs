@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mds_core::{Bar, Batch, Record as _, RowOutcome, Sink as _, Timeframe};
+use mds_store::Store;
 use proptest::prelude::*;
 
 use crate::support::{Place, all, bar, write, write_new};
@@ -21,10 +22,7 @@ fn is(outcomes: &[RowOutcome], wanted: &[&str]) {
     assert_eq!(names, wanted);
 }
 
-#[tokio::test]
-async fn one_batch_writes_the_best_row_of_each_key() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn one_batch_writes_the_best_row_of_each_key(store: Store) {
     let rows = vec![
         bar(0, 1.0, 1),
         bar(0, 3.0, 3),
@@ -41,10 +39,7 @@ async fn one_batch_writes_the_best_row_of_each_key() {
     assert_eq!(all::<Bar>(&store).await, [bar(0, 3.0, 3), bar(1, 9.0, 1)]);
 }
 
-#[tokio::test]
-async fn a_later_batch_wins_only_by_rank() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn a_later_batch_wins_only_by_rank(store: Store) {
     write_new(&store, vec![bar(0, 5.0, 5)]).await;
     let report = write(&store, vec![bar(0, 4.0, 4), bar(0, 5.0, 5)]).await;
     is(&report.outcomes, &["superseded", "same"]);
@@ -54,10 +49,7 @@ async fn a_later_batch_wins_only_by_rank() {
     assert_eq!(store.last_revision().await.unwrap(), 6);
 }
 
-#[tokio::test]
-async fn equal_revisions_with_other_values_are_counted_as_conflicts() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn equal_revisions_with_other_values_are_counted_as_conflicts(store: Store) {
     write_new(&store, vec![bar(0, 5.0, 5)]).await;
     let report = write(&store, vec![bar(0, 4.0, 5)]).await;
     is(&report.outcomes, &["superseded"]);
@@ -70,10 +62,7 @@ async fn equal_revisions_with_other_values_are_counted_as_conflicts() {
     assert_eq!(report.conflicts, 1);
 }
 
-#[tokio::test]
-async fn a_settled_bar_outranks_a_newer_provisional_one() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn a_settled_bar_outranks_a_newer_provisional_one(store: Store) {
     let provisional = Bar {
         provisional: true,
         ..bar(0, 2.0, 9)
@@ -105,10 +94,7 @@ async fn a_replay_writes_nothing() {
     );
 }
 
-#[tokio::test]
-async fn batches_of_many_callers_are_each_answered() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn batches_of_many_callers_are_each_answered(store: Store) {
     let mut tasks = Vec::new();
     for caller in 0..16_i64 {
         let sink = store.sink::<Bar>();
@@ -205,3 +191,11 @@ proptest! {
         });
     }
 }
+
+on_every_store!(
+    one_batch_writes_the_best_row_of_each_key,
+    a_later_batch_wins_only_by_rank,
+    equal_revisions_with_other_values_are_counted_as_conflicts,
+    a_settled_bar_outranks_a_newer_provisional_one,
+    batches_of_many_callers_are_each_answered,
+);

@@ -16,10 +16,7 @@ async fn minutes(store: &Store, query: Query) -> Vec<i64> {
         .collect()
 }
 
-#[tokio::test]
-async fn the_start_is_inclusive_and_the_end_exclusive() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn the_start_is_inclusive_and_the_end_exclusive(store: Store) {
     write_new(&store, (0..200).map(|i| bar(i, 1.0, 1)).collect()).await;
     let range = |start, end| Query {
         start: Some(at(START + start)),
@@ -40,10 +37,7 @@ async fn the_start_is_inclusive_and_the_end_exclusive() {
     assert_eq!(minutes(&store, open).await, [198, 199]);
 }
 
-#[tokio::test]
-async fn times_before_1970_and_odd_time_frames() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn times_before_1970_and_odd_time_frames(store: Store) {
     let mut rows = Vec::new();
     for timeframe in ["1s", "7m", "1h", "1d", "1w", "1mo"] {
         for ts in [
@@ -76,10 +70,7 @@ async fn times_before_1970_and_odd_time_frames() {
     assert_eq!(store.count::<Bar>(around).await.unwrap(), 2);
 }
 
-#[tokio::test]
-async fn the_order_is_by_time_over_all_series_in_both_directions() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn the_order_is_by_time_over_all_series_in_both_directions(store: Store) {
     let mut rows = Vec::new();
     for symbol in ["A", "B", "C"] {
         for minute in 0..100 {
@@ -114,10 +105,7 @@ async fn the_order_is_by_time_over_all_series_in_both_directions() {
     assert_eq!(found, rows);
 }
 
-#[tokio::test]
-async fn large_answers_come_in_chunks_of_one_moment() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn large_answers_come_in_chunks_of_one_moment(store: Store) {
     write_new(&store, (0..10_000).map(|i| bar(i, 1.0, 1)).collect()).await;
     let mut chunks = store.query::<Bar>(Query::default());
     let first = chunks.next().await.unwrap().unwrap();
@@ -135,10 +123,7 @@ async fn large_answers_come_in_chunks_of_one_moment() {
     assert_eq!(all::<Bar>(&store).await.len(), 10_000);
 }
 
-#[tokio::test]
-async fn tenants_are_apart() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn tenants_are_apart(store: Store) {
     let (a, b) = (TenantId::from_u128(10), TenantId::from_u128(11));
     let of = |tenant_id, close| Bar {
         tenant_id,
@@ -191,10 +176,7 @@ async fn the_latest_price_is_of_the_latest_start_with_a_close() {
     assert_eq!(store.latest(latest("v")).await.unwrap()[0].price, 51.0);
 }
 
-#[tokio::test]
-async fn figures_say_what_is_there() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn figures_say_what_is_there(store: Store) {
     let empty = store.stats().await.unwrap();
     assert_eq!((empty.kinds[0].rows, empty.kinds[0].latest), (0, None));
     let day = Bar {
@@ -219,10 +201,7 @@ async fn figures_say_what_is_there() {
     assert_eq!(stats.freshness, [fresh]);
 }
 
-#[tokio::test]
-async fn deletion_is_of_what_the_query_selects() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn deletion_is_of_what_the_query_selects(store: Store) {
     let rows: Vec<_> = ["A", "B"]
         .into_iter()
         .flat_map(|symbol| {
@@ -286,3 +265,13 @@ async fn an_extent_beyond_all_buckets_disturbs_no_answer() {
     assert_eq!(store.stats().await.unwrap().kinds[0].rows, 1);
     assert_eq!(store.delete::<Bar>(Query::default()).await.unwrap(), 1);
 }
+
+on_every_store!(
+    the_start_is_inclusive_and_the_end_exclusive,
+    times_before_1970_and_odd_time_frames,
+    the_order_is_by_time_over_all_series_in_both_directions,
+    large_answers_come_in_chunks_of_one_moment,
+    tenants_are_apart,
+    figures_say_what_is_there,
+    deletion_is_of_what_the_query_selects,
+);

@@ -87,3 +87,30 @@ pub(crate) fn seed() -> u64 {
     eprintln!("MDS_SEED={seed}");
     seed
 }
+
+/// Makes of each test (a function that takes a store) one on SQLite and one on PostgreSQL: both
+/// stores keep one contract.
+macro_rules! on_every_store {
+    ($($test:ident,)*) => {
+        mod on_sqlite {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    let place = crate::support::Place::new();
+                    super::$test(place.open().await).await;
+                }
+            )*
+        }
+
+        mod on_postgres {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    if let Some(server) = crate::postgres::Server::find() {
+                        super::$test(server.open().await).await;
+                    }
+                }
+            )*
+        }
+    };
+}

@@ -172,7 +172,7 @@ pub(super) fn bare_loop(
         Ok(())
     })?;
     let watch = Stopwatch::start();
-    let looped = mds_store::bench::bare_loop(&url(database), bars, rows_per_transaction)?;
+    let looped = mds_store::bench::bare_loop(database, bars, rows_per_transaction)?;
     let took = Took {
         // The loop alone; its processor time has the closing of the database in it.
         seconds: looped.took.as_secs_f64(),

@@ -247,8 +247,8 @@ fn wrong_words_are_told_before_anything_is_made() {
             "store = \"mysql://h/d\" (flag --store) is not a URL of a known kind; use sqlite:PATH",
         ),
         (
-            &["--store", "postgres://me:hunter2@h/d"],
-            "a postgres store is not built into this program",
+            &["--store", "postgres://me:hunter2@h/d?sslmode=maybe"],
+            "sslmode=maybe is not one of disable",
         ),
         (
             &["--store", "market.db"],

@@ -1,0 +1,85 @@
+//! A failed statement, as a sink tells it.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+
+use mds_core::{ErrorKind, SinkError};
+use tokio_postgres::Error;
+use tokio_postgres::error::DbError;
+
+use super::sqlstate;
+
+/// The code where the server did not get to say one.
+const CONNECTION: &str = "CONNECTION";
+
+/// What an error means for a write.
+pub(crate) fn kind_of(error: &Error) -> ErrorKind {
+    if let Some(db) = error.as_db_error() {
+        return sqlstate::kind_of(db.code().code());
+    }
+    // The library tells these apart by its text only.
+    let text = error.to_string();
+    let is = |start: &str| text.starts_with(start);
+    if is("error performing TLS handshake") || is("authentication error") || is("invalid config") {
+        return ErrorKind::Fatal;
+    }
+    if is("error serializing parameter") || is("error deserializing column") {
+        return ErrorKind::Unknown;
+    }
+    ErrorKind::Environment
+}
+
+/// The SQLSTATE, or a word of our own.
+pub(crate) fn code_of(error: &Error) -> String {
+    error
+        .code()
+        .map_or_else(|| CONNECTION.to_owned(), |code| code.code().to_owned())
+}
+
+/// What the server said, with the names that it gave; or what went wrong on the way.
+pub(crate) fn text_of(error: &Error) -> String {
+    if let Some(db) = error.as_db_error() {
+        return text_of_db(db);
+    }
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(next) = source {
+        // Writing into memory cannot fail.
+        _ = write!(text, ": {next}");
+        source = next.source();
+    }
+    text
+}
+
+fn text_of_db(db: &DbError) -> String {
+    let mut text = db.message().to_owned();
+    let parts = [
+        ("constraint", db.constraint()),
+        ("column", db.column()),
+        ("table", db.table()),
+    ];
+    let named: Vec<_> = parts
+        .iter()
+        .filter_map(|(what, name)| name.map(|name| format!("{what} {name}")))
+        .collect();
+    if !named.is_empty() {
+        _ = write!(text, " ({})", named.join(", "));
+    }
+    if let Some(detail) = db.detail() {
+        _ = write!(text, "; {detail}");
+    }
+    text
+}
+
+/// The error of a write. Where the server did not answer, nobody knows whether it committed.
+pub(crate) fn sink_error(dsn: &str, error: Error) -> SinkError {
+    let kind = kind_of(&error);
+    let answered = error.as_db_error().is_some();
+    let message = format!("{dsn}: {}", text_of(&error));
+    let told = SinkError::new(kind, code_of(&error), message).with_source(error);
+    if answered {
+        told
+    } else {
+        told.with_unknown_outcome()
+    }
+}

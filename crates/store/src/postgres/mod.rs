@@ -1,0 +1,412 @@
+//! PostgreSQL, with or without TimescaleDB.
+//!
+//! | module | is |
+//! |---|---|
+//! | `dsn`, `tls` | where the server is, and how it is spoken to |
+//! | `pool` | connections |
+//! | `schema`, `migrate` | tables and views, as numbered migrations |
+//! | `sql`, `encode` | statements spelled out of the columns of a kind, values in binary |
+//! | `merge`, `habit` | one batch: which rows are written, by which way |
+//! | `read` | queries in bounded memory, figures, deletion |
+//! | `sqlstate`, `failure` | what each error of the server means |
+//!
+//! Invariants:
+//! - work on a connection runs in a task of its own that nobody aborts: a caller that goes away
+//!   leaves no session in the middle of a transaction;
+//! - a connection goes back to the pool at rest or not at all.
+
+mod bare;
+mod dsn;
+mod encode;
+mod failure;
+mod habit;
+mod ingested;
+mod merge;
+mod migrate;
+mod pool;
+mod read;
+mod sql;
+mod sqlstate;
+mod tls;
+
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mds_core::{
+    Bar, Batch, ErrorKind, Fundamentals, News, OptionSnap, Record, SinkError, TenantId, WriteReport,
+};
+
+pub(crate) use bare::{bare_copy, truncate_bars};
+pub use dsn::{Dsn, DsnError};
+
+use self::habit::Habit;
+use self::merge::Work;
+use self::pool::{Conn, ConnectError, Pool};
+use self::sql::Sql;
+use crate::{MigrationReport, OpenOptions, StoreError};
+
+/// How far the kept revision runs ahead of the written ones, so that it is not written with every
+/// batch.
+const REVISION_AHEAD: i64 = 1_000_000;
+
+/// An open PostgreSQL store; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct PostgresStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    dsn: String,
+    pool: Pool,
+    store_id: String,
+    read_only: bool,
+    sql: [Sql; 4],
+    habits: [Habit; 4],
+    /// No revision above it was written, as the server knows.
+    revision: AtomicI64,
+    /// The greatest revision that this process has handed in.
+    highest: AtomicI64,
+    /// Tenants that the server knows.
+    tenants: Mutex<HashSet<TenantId>>,
+    /// Row security binds this role, so each transaction says whose rows it is about.
+    is_bound: bool,
+}
+
+impl std::fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresStore")
+            .field("dsn", &self.shared.dsn)
+            .finish_non_exhaustive()
+    }
+}
+
+fn pool_of(dsn: &Dsn, options: &OpenOptions) -> Result<Pool, StoreError> {
+    let mut server = dsn
+        .server()
+        .map_err(|source| StoreError::Address { source })?;
+    server.take_password(options.password.as_deref(), options.passfile.as_deref());
+    Ok(Pool::new(server))
+}
+
+/// Migrates, or says what migrating would do.
+pub(crate) async fn migrate(
+    dsn: &Dsn,
+    options: &OpenOptions,
+    plan: bool,
+) -> Result<MigrationReport, StoreError> {
+    let pool = pool_of(dsn, options)?;
+    let name = dsn.to_string();
+    let report = run(&pool, &name, "migrate the schema", move |conn| async move {
+        migrate::run(conn, plan).await
+    })
+    .await?;
+    pool.close();
+    report.map_err(|e| e.into_store_error(&name))
+}
+
+/// Runs `work` on a connection, in a task that goes on if the caller does not.
+async fn run<V, F>(
+    pool: &Pool,
+    dsn: &str,
+    operation: &'static str,
+    work: impl FnOnce(Conn) -> F + Send + 'static,
+) -> Result<V, StoreError>
+where
+    V: Send + 'static,
+    F: Future<Output = (Option<Conn>, V)> + Send + 'static,
+{
+    let pool = pool.clone();
+    let task = tokio::spawn(async move { pool.with(work).await });
+    match task.await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(connect_error(dsn, operation, error)),
+        Err(join) => Err(StoreError::Server {
+            dsn: dsn.to_owned(),
+            operation,
+            code: "PANIC".to_owned(),
+            kind: ErrorKind::Unknown,
+            source: Box::new(join),
+        }),
+    }
+}
+
+fn connect_error(dsn: &str, operation: &'static str, error: ConnectError) -> StoreError {
+    let (kind, code) = match &error {
+        ConnectError::Postgres(error) => (failure::kind_of(error), failure::code_of(error)),
+        ConnectError::Tls(_) => (ErrorKind::Fatal, "TLS".to_owned()),
+        ConnectError::Closed => (ErrorKind::Environment, "CLOSED".to_owned()),
+    };
+    StoreError::Server {
+        dsn: dsn.to_owned(),
+        operation,
+        code,
+        kind,
+        source: Box::new(error),
+    }
+}
+
+fn failed(dsn: &str, operation: &'static str, error: tokio_postgres::Error) -> StoreError {
+    StoreError::Server {
+        dsn: dsn.to_owned(),
+        operation,
+        code: failure::code_of(&error),
+        kind: failure::kind_of(&error),
+        source: Box::new(error),
+    }
+}
+
+impl PostgresStore {
+    pub(crate) async fn open(dsn: &Dsn, options: &OpenOptions) -> Result<Self, StoreError> {
+        let pool = pool_of(dsn, options)?;
+        let name = dsn.to_string();
+        let (migrates, read_only) = (options.migrate && !options.read_only, options.read_only);
+        let opened = run(&pool, &name, "open the store", move |conn| async move {
+            migrate::open(conn, migrates).await
+        })
+        .await?
+        .map_err(|e| e.into_store_error(&name))?;
+        let habits: [Habit; 4] = std::array::from_fn(|_| Habit::default());
+        if opened.is_bound {
+            habits.iter().for_each(Habit::forbid_copy);
+        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                dsn: name,
+                pool,
+                store_id: opened.store_id,
+                read_only,
+                sql: [
+                    Sql::of::<Bar>(),
+                    Sql::of::<OptionSnap>(),
+                    Sql::of::<Fundamentals>(),
+                    Sql::of::<News>(),
+                ],
+                habits,
+                revision: AtomicI64::new(opened.last_revision),
+                highest: AtomicI64::new(opened.last_revision),
+                tenants: Mutex::default(),
+                is_bound: opened.is_bound,
+            }),
+        })
+    }
+
+    pub(crate) fn store_id(&self) -> &str {
+        &self.shared.store_id
+    }
+
+    /// Runs `work` on a connection.
+    pub(crate) async fn with<V, F>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(Conn) -> F + Send + 'static,
+    ) -> Result<V, StoreError>
+    where
+        V: Send + 'static,
+        F: Future<Output = (Option<Conn>, Result<V, tokio_postgres::Error>)> + Send + 'static,
+    {
+        let dsn = &self.shared.dsn;
+        run(&self.shared.pool, dsn, operation, work)
+            .await?
+            .map_err(|error| failed(dsn, operation, error))
+    }
+
+    pub(crate) async fn write<R, T>(&self, batch: Batch<T>) -> WriteReport
+    where
+        R: Record,
+        T: Borrow<R> + Send + Sync + 'static,
+    {
+        let rows = batch.len();
+        if rows == 0 {
+            return WriteReport::written(0);
+        }
+        if self.shared.read_only {
+            let text = format!("{}: the store is open for reading only", self.shared.dsn);
+            return WriteReport::failed(
+                rows,
+                SinkError::new(ErrorKind::Environment, "READ_ONLY", text),
+            );
+        }
+        let shared = Arc::clone(&self.shared);
+        let task = tokio::spawn(async move {
+            let pool = shared.pool.clone();
+            let written = pool
+                .with(|conn| write_on::<R, T>(conn, &shared, batch))
+                .await;
+            written.unwrap_or_else(|error| {
+                WriteReport::failed(rows, connect_sink_error(&shared.dsn, error))
+            })
+        });
+        task.await.unwrap_or_else(|join| {
+            let text = format!("{}: a write panicked", self.shared.dsn);
+            let error = SinkError::new(ErrorKind::Unknown, "PANIC", text);
+            WriteReport::failed(rows, error.with_source(join).with_unknown_outcome())
+        })
+    }
+
+    pub(crate) async fn check(&self) -> Result<(), SinkError> {
+        let shared = Arc::clone(&self.shared);
+        let task = tokio::spawn(async move {
+            let pool = shared.pool.clone();
+            let probed = pool
+                .with(|conn| async {
+                    let result = conn.client.batch_execute(PROBE).await;
+                    (at_rest(conn, result.as_ref().err()), result)
+                })
+                .await;
+            match probed {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(failure::sink_error(&shared.dsn, error)),
+                Err(error) => Err(connect_sink_error(&shared.dsn, error)),
+            }
+        });
+        task.await.unwrap_or_else(|join| {
+            Err(SinkError::new(ErrorKind::Unknown, "PANIC", "the probe panicked").with_source(join))
+        })
+    }
+
+    /// The greatest revision ever written: what the server keeps, unless it is this process that
+    /// told it to run ahead.
+    pub(crate) async fn last_revision(&self) -> Result<i64, StoreError> {
+        let kept = self.kept_revision().await?;
+        let shared = &self.shared;
+        Ok(if kept == shared.revision.load(Ordering::Relaxed) {
+            shared.highest.load(Ordering::Relaxed)
+        } else {
+            kept
+        })
+    }
+
+    pub(crate) fn close(&self) {
+        self.shared.pool.close();
+    }
+}
+
+/// Writes and takes back: fails where the server is read-only, full or gone.
+const PROBE: &str = "BEGIN; UPDATE mds_meta SET last_revision = last_revision; ROLLBACK";
+
+/// The connection, if its session is at rest after `error`.
+fn at_rest(conn: Conn, error: Option<&tokio_postgres::Error>) -> Option<Conn> {
+    // A statement that failed inside of BEGIN leaves the transaction open: not ours to mend.
+    (error.is_none() && !conn.broken).then_some(conn)
+}
+
+fn connect_sink_error(dsn: &str, error: ConnectError) -> SinkError {
+    match error {
+        // Nothing was sent: the outcome is known.
+        ConnectError::Postgres(error) => {
+            let text = format!("{dsn}: {}", failure::text_of(&error));
+            SinkError::new(failure::kind_of(&error), failure::code_of(&error), text)
+                .with_source(error)
+        }
+        ConnectError::Tls(error) => {
+            SinkError::new(ErrorKind::Fatal, "TLS", format!("{dsn}: {error}")).with_source(error)
+        }
+        ConnectError::Closed => SinkError::new(
+            ErrorKind::Environment,
+            "CLOSED",
+            format!("{dsn}: the store is closed"),
+        ),
+    }
+}
+
+/// Writes a batch: one transaction a tenant, in the order of tenants.
+async fn write_on<R, T>(
+    mut conn: Conn,
+    shared: &Shared,
+    batch: Batch<T>,
+) -> (Option<Conn>, WriteReport)
+where
+    R: Record,
+    T: Borrow<R> + Send + Sync + 'static,
+{
+    let mut by_tenant: Vec<(TenantId, Vec<u32>)> = Vec::new();
+    for (position, row) in (0_u32..).zip(batch.iter()) {
+        let tenant = row.borrow().tenant_id();
+        match by_tenant.iter_mut().find(|(known, _)| *known == tenant) {
+            Some((_, positions)) => positions.push(position),
+            None => by_tenant.push((tenant, vec![position])),
+        }
+    }
+    by_tenant.sort_by_key(|(tenant, _)| *tenant);
+    let mut whole = WriteReport::written(batch.len());
+    whole.outcomes.fill(mds_core::RowOutcome::NotTried);
+    for (tenant, positions) in by_tenant {
+        let part = batch.select(positions.clone());
+        let report = write_tenant::<R, T>(&mut conn, shared, tenant, &part).await;
+        for (position, outcome) in positions.iter().zip(report.outcomes) {
+            whole.outcomes[*position as usize] = outcome;
+        }
+        whole.conflicts += report.conflicts;
+        if report.error.is_some() {
+            whole.error = report.error;
+            break;
+        }
+    }
+    let is_good = !conn.broken && !conn.client.is_closed();
+    (is_good.then_some(conn), whole)
+}
+
+async fn write_tenant<R, T>(
+    conn: &mut Conn,
+    shared: &Shared,
+    tenant: TenantId,
+    part: &Batch<T>,
+) -> WriteReport
+where
+    R: Record,
+    T: Borrow<R>,
+{
+    if let Err(error) = prepare(
+        conn,
+        shared,
+        tenant,
+        part.iter().map(|r| r.borrow().revision()),
+    )
+    .await
+    {
+        return WriteReport::failed(part.len(), failure::sink_error(&shared.dsn, error));
+    }
+    let index = R::KIND as usize;
+    Work::<R>::new(part)
+        .run(conn, &shared.sql[index], &shared.habits[index], &shared.dsn)
+        .await
+}
+
+/// What has to be so before rows are written: the session speaks for the tenant, the tenant is
+/// known, and no revision goes above the one that the server keeps.
+async fn prepare(
+    conn: &mut Conn,
+    shared: &Shared,
+    tenant: TenantId,
+    revisions: impl Iterator<Item = i64>,
+) -> Result<(), tokio_postgres::Error> {
+    if shared.is_bound && conn.tenant != Some(tenant) {
+        let sql = format!("SET app.tenant_id = '{tenant}'");
+        conn.client.batch_execute(&sql).await?;
+        conn.tenant = Some(tenant);
+    }
+    let lock = || {
+        shared
+            .tenants
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    };
+    if !lock().contains(&tenant) {
+        let sql =
+            format!("INSERT INTO tenants (tenant_id) VALUES ('{tenant}') ON CONFLICT DO NOTHING");
+        conn.client.batch_execute(&sql).await?;
+        lock().insert(tenant);
+    }
+    let highest = revisions.max().unwrap_or(0);
+    shared.highest.fetch_max(highest, Ordering::Relaxed);
+    if highest > shared.revision.load(Ordering::Relaxed) {
+        let ahead = highest.saturating_add(REVISION_AHEAD);
+        let sql =
+            format!("UPDATE mds_meta SET last_revision = {ahead} WHERE last_revision < {ahead}");
+        conn.client.batch_execute(&sql).await?;
+        shared.revision.fetch_max(ahead, Ordering::Relaxed);
+    }
+    Ok(())
+}

@@ -1,0 +1,431 @@
+//! Queries in bounded memory, figures, deletion.
+
+use mds_core::{
+    Bar, Column, ColumnRole, ColumnType, Date, Fundamentals, Kind, News, OptionSnap, Record,
+    Symbol, TenantId, Timeframe, Timestamp, Vendor,
+};
+use tokio::sync::mpsc;
+use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::{Error, Row};
+
+use super::encode::{EPOCH_DAYS, EPOCH_MICROS};
+use super::pool::Conn;
+use super::{PostgresStore, ingested, sql};
+use crate::ingested::File;
+use crate::{
+    Chunks, FileRevision, Freshness, IngestedFile, KindStats, LatestPrice, Order, Query,
+    StoreError, StoreStats,
+};
+
+/// Records in a chunk of an answer.
+const CHUNK_ROWS: usize = 1_000;
+/// Chunks that are read ahead.
+const CHUNKS_AHEAD: usize = 2;
+/// Rows deleted in one transaction.
+const DELETE_ROWS: u64 = 20_000;
+
+/// A time as the protocol has it.
+struct Micros(i64);
+
+impl<'a> FromSql<'a> for Micros {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        let micros = i64::from_be_bytes(raw.try_into()?);
+        Ok(Self(micros.saturating_add(EPOCH_MICROS)))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+}
+
+/// A date as the protocol has it.
+struct Days(i32);
+
+impl<'a> FromSql<'a> for Days {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(
+            i32::from_be_bytes(raw.try_into()?).saturating_add(EPOCH_DAYS),
+        ))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::DATE
+    }
+}
+
+/// A UUID as the protocol has it.
+struct Uuid([u8; 16]);
+
+impl<'a> FromSql<'a> for Uuid {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(raw.try_into()?))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::UUID
+    }
+}
+
+fn timestamp(row: &Row, index: usize) -> Result<Option<Timestamp>, Error> {
+    let micros: Option<Micros> = row.try_get(index)?;
+    Ok(micros.map(|m| Timestamp::from_micros(m.0)))
+}
+
+/// Reads a record from all columns and the revision.
+fn record<R: Record>(row: &Row) -> Result<R, Error> {
+    let mut record = R::default();
+    for (index, column) in R::COLUMNS.iter().enumerate() {
+        if let Some(text) = text_of(row, index, *column)? {
+            // The server's types leave nothing that a field could not take, but what other
+            // programs wrote into a text.
+            drop(record.set(index, &text));
+        }
+    }
+    record.set_revision(row.try_get(R::COLUMNS.len())?);
+    Ok(record)
+}
+
+fn text_of(row: &Row, index: usize, column: Column) -> Result<Option<String>, Error> {
+    Ok(match column.ty {
+        ColumnType::Text | ColumnType::Symbols | ColumnType::Timeframe | ColumnType::OptionType => {
+            row.try_get(index)?
+        }
+        // `Display` of f64 is the shortest text that reads back equal.
+        ColumnType::Float => row.try_get::<_, Option<f64>>(index)?.map(|v| v.to_string()),
+        ColumnType::Bool => row
+            .try_get::<_, Option<bool>>(index)?
+            .map(|v| v.to_string()),
+        ColumnType::Timestamp => timestamp(row, index)?.map(|v| v.to_string()),
+        ColumnType::Date => {
+            let days: Option<Days> = row.try_get(index)?;
+            days.map(|d| Date::from_days(d.0).to_string())
+        }
+        ColumnType::Tenant => {
+            let id: Option<Uuid> = row.try_get(index)?;
+            id.map(|id| TenantId::from_bytes(id.0).to_string())
+        }
+    })
+}
+
+/// A text as an SQL literal.
+fn quoted(text: &str) -> String {
+    // With `standard_conforming_strings`, which is on since version 9.1.
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// What a query selects, as the text behind WHERE.
+fn condition<R: Record>(query: &Query) -> String {
+    let time = sql::key_columns::<R>()[0];
+    let mut parts = vec!["true".to_owned()];
+    if let Some(tenant) = query.tenant {
+        parts.push(format!("tenant_id = '{tenant}'"));
+    }
+    if !query.symbols.is_empty() {
+        let list = query
+            .symbols
+            .iter()
+            .map(|s| quoted(s.as_str()))
+            .collect::<Vec<_>>()
+            .join(", ");
+        parts.push(if R::KIND == Kind::News {
+            format!("(symbol IN ({list}) OR string_to_array(symbols, ',') && ARRAY[{list}])")
+        } else {
+            format!("symbol IN ({list})")
+        });
+    }
+    if let Some(vendor) = &query.vendor {
+        parts.push(format!("vendor = {}", quoted(vendor.as_str())));
+    }
+    if let (Kind::Bars, Some(timeframe)) = (R::KIND, query.timeframe) {
+        parts.push(format!("timeframe = '{timeframe}'"));
+    }
+    let at = |time: Timestamp| quoted(&time.to_string());
+    if let Some(start) = query.start {
+        parts.push(format!("{time} >= {}", at(start)));
+    }
+    if let Some(end) = query.end {
+        parts.push(format!("{time} < {}", at(end)));
+    }
+    parts.join(" AND ")
+}
+
+fn select<R: Record>(query: &Query) -> String {
+    let columns = sql::names::<R>().join(", ");
+    let direction = match query.order {
+        Order::OldestFirst => "",
+        Order::NewestFirst => " DESC",
+    };
+    let keys = R::COLUMNS.iter().filter(|c| c.role == ColumnRole::Key);
+    let time = sql::key_columns::<R>()[0];
+    let order = keys
+        .filter(|c| c.name != time)
+        .map(|c| match c.ty {
+            ColumnType::Text | ColumnType::OptionType => {
+                format!("{} COLLATE \"C\"{direction}", c.name)
+            }
+            ColumnType::Timeframe => format!("{}{direction}", span("timeframe")),
+            _ => format!("{}{direction}", c.name),
+        })
+        .collect::<Vec<_>>()
+        .join(", ");
+    let limit = query
+        .limit
+        .map_or_else(String::new, |limit| format!(" LIMIT {limit}"));
+    format!(
+        "SELECT {columns} FROM {} WHERE {} ORDER BY {time}{direction}, {order}{limit}",
+        R::KIND.table(),
+        condition::<R>(query)
+    )
+}
+
+/// The seconds of a span such as `5m`.
+fn span(column: &str) -> String {
+    format!(
+        "(CASE WHEN {column} LIKE '%mo' THEN 2592000 ELSE CASE right({column}, 1) WHEN 's' THEN 1 \
+         WHEN 'm' THEN 60 WHEN 'h' THEN 3600 WHEN 'd' THEN 86400 ELSE 604800 END END \
+         * substring({column} FROM '^[0-9]+')::bigint)"
+    )
+}
+
+impl PostgresStore {
+    pub(crate) fn query<R: Record>(&self, query: Query) -> Chunks<R> {
+        let (chunks, receiver) = mpsc::channel(CHUNKS_AHEAD);
+        let (store, errors) = (self.clone(), chunks.clone());
+        let read = async move {
+            let cursor = format!(
+                "BEGIN READ ONLY; DECLARE rows NO SCROLL CURSOR FOR {}",
+                select::<R>(&query)
+            );
+            let result = store
+                .with("read records", move |conn| async move {
+                    let result = stream::<R>(&conn, &cursor, &chunks).await;
+                    // Whatever happened: out of the transaction, or out of use.
+                    let rolled = conn.client.batch_execute("ROLLBACK").await;
+                    (rolled.is_ok().then_some(conn), result)
+                })
+                .await;
+            if let Err(error) = result {
+                drop(errors.send(Err(error)).await);
+            }
+        };
+        drop(tokio::spawn(read));
+        Chunks::new(receiver)
+    }
+
+    pub(crate) async fn count<R: Record>(&self, query: Query) -> Result<u64, StoreError> {
+        let limit = query
+            .limit
+            .map_or_else(String::new, |limit| format!(" LIMIT {limit}"));
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT FROM {} WHERE {}{limit}) AS rows",
+            R::KIND.table(),
+            condition::<R>(&query)
+        );
+        let count: i64 = self.one("count records", sql, |row| row.try_get(0)).await?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    pub(crate) async fn latest(&self, query: Query) -> Result<Vec<LatestPrice>, StoreError> {
+        let only = Query {
+            start: None,
+            end: None,
+            ..query
+        };
+        let sql = format!(
+            "SELECT DISTINCT ON (symbol COLLATE \"C\", tenant_id, vendor COLLATE \"C\") \
+             symbol, tenant_id, vendor, close_price, ts FROM bars \
+             WHERE close_price IS NOT NULL AND {} \
+             ORDER BY symbol COLLATE \"C\", tenant_id, vendor COLLATE \"C\", ts DESC, {}",
+            condition::<Bar>(&only),
+            span("timeframe")
+        );
+        self.rows("read latest prices", sql, |row| {
+            let tenant: Uuid = row.try_get(1)?;
+            Ok(LatestPrice {
+                symbol: Symbol::new(row.try_get(0)?),
+                tenant_id: TenantId::from_bytes(tenant.0),
+                vendor: Vendor::new(row.try_get(2)?),
+                price: row.try_get(3)?,
+                price_timestamp: timestamp(row, 4)?.unwrap_or_default(),
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn stats(&self) -> Result<StoreStats, StoreError> {
+        let mut freshness = Vec::new();
+        let kinds = vec![
+            self.stats_of::<Bar>(&mut freshness).await?,
+            self.stats_of::<OptionSnap>(&mut freshness).await?,
+            self.stats_of::<Fundamentals>(&mut freshness).await?,
+            self.stats_of::<News>(&mut freshness).await?,
+        ];
+        let sql = "SELECT sum(pg_total_relation_size(c.oid))::int8 FROM pg_class AS c \
+             WHERE c.oid IN ('bars'::regclass, 'options_snap'::regclass, \
+             'fundamentals'::regclass, 'news'::regclass)";
+        let bytes: i64 = self
+            .one("read figures", sql.to_owned(), |row| row.try_get(0))
+            .await?;
+        Ok(StoreStats {
+            kinds,
+            freshness,
+            file_bytes: u64::try_from(bytes).unwrap_or_default(),
+            log_bytes: 0,
+        })
+    }
+
+    async fn stats_of<R: Record>(
+        &self,
+        freshness: &mut Vec<Freshness>,
+    ) -> Result<KindStats, StoreError> {
+        let time = sql::key_columns::<R>()[0];
+        let timeframe = if R::KIND == Kind::Bars {
+            "timeframe"
+        } else {
+            "NULL::text"
+        };
+        let series = if R::KIND == Kind::News {
+            "tenant_id, vendor"
+        } else {
+            "tenant_id, vendor, symbol"
+        };
+        let sql = format!(
+            "SELECT tenant_id, vendor, {timeframe}, count(DISTINCT ({series})), count(*), \
+             min({time}), max({time}) FROM {} GROUP BY 1, 2, 3 \
+             ORDER BY tenant_id, vendor COLLATE \"C\", {}",
+            R::KIND.table(),
+            if R::KIND == Kind::Bars {
+                span("timeframe")
+            } else {
+                "3".to_owned()
+            },
+        );
+        let mut stats = KindStats {
+            kind: R::KIND,
+            rows: 0,
+            series: 0,
+            earliest: None,
+            latest: None,
+        };
+        let groups = self
+            .rows("read figures", sql, |row| {
+                let tenant: Uuid = row.try_get(0)?;
+                let (series, rows): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
+                let timeframe: Option<String> = row.try_get(2)?;
+                let (first, last) = (timestamp(row, 5)?, timestamp(row, 6)?);
+                let part = Freshness {
+                    kind: R::KIND,
+                    tenant_id: TenantId::from_bytes(tenant.0),
+                    vendor: Vendor::new(row.try_get(1)?),
+                    timeframe: timeframe.and_then(|t| t.parse::<Timeframe>().ok()),
+                    series: u64::try_from(series).unwrap_or_default(),
+                    latest: last.unwrap_or_default(),
+                };
+                Ok((part, u64::try_from(rows).unwrap_or_default(), first))
+            })
+            .await?;
+        for (part, rows, first) in groups {
+            stats.rows += rows;
+            stats.series += part.series;
+            stats.earliest = stats.earliest.into_iter().chain(first).min();
+            stats.latest = stats.latest.max(Some(part.latest));
+            freshness.push(part);
+        }
+        Ok(stats)
+    }
+
+    pub(crate) async fn delete<R: Record>(&self, query: Query) -> Result<u64, StoreError> {
+        let sql = format!(
+            "DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {} \
+             LIMIT {DELETE_ROWS}))",
+            condition::<R>(&query),
+            table = R::KIND.table(),
+        );
+        let mut deleted = 0;
+        loop {
+            let sql = sql.clone();
+            let part = self
+                .with("delete records", move |conn| async move {
+                    let result = conn.client.execute(sql.as_str(), &[]).await;
+                    (super::at_rest(conn, result.as_ref().err()), result)
+                })
+                .await?;
+            deleted += part;
+            if part == 0 {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    pub(crate) async fn file_revision(
+        &self,
+        file: &IngestedFile<'_>,
+    ) -> Result<FileRevision, StoreError> {
+        let file = File::from(file);
+        self.with("remember an ingested file", move |conn| async move {
+            let result = ingested::revision(&conn, &file).await;
+            let rolled = conn.client.batch_execute("ROLLBACK").await;
+            (rolled.is_ok().then_some(conn), result)
+        })
+        .await
+    }
+
+    pub(super) async fn kept_revision(&self) -> Result<i64, StoreError> {
+        let sql = "SELECT last_revision FROM mds_meta".to_owned();
+        self.one("read the last revision", sql, |row| row.try_get(0))
+            .await
+    }
+
+    async fn one<V: Send + 'static>(
+        &self,
+        operation: &'static str,
+        sql: String,
+        read: impl FnOnce(&Row) -> Result<V, Error> + Send + 'static,
+    ) -> Result<V, StoreError> {
+        self.with(operation, move |conn| async move {
+            let result = conn.client.query_one(sql.as_str(), &[]).await;
+            let back = super::at_rest(conn, result.as_ref().err());
+            (back, result.and_then(|row| read(&row)))
+        })
+        .await
+    }
+
+    async fn rows<V: Send + 'static>(
+        &self,
+        operation: &'static str,
+        sql: String,
+        read: impl Fn(&Row) -> Result<V, Error> + Send + 'static,
+    ) -> Result<Vec<V>, StoreError> {
+        self.with(operation, move |conn| async move {
+            let result = conn.client.query(sql.as_str(), &[]).await;
+            let back = super::at_rest(conn, result.as_ref().err());
+            (
+                back,
+                result.and_then(|rows| rows.iter().map(&read).collect()),
+            )
+        })
+        .await
+    }
+}
+
+/// Sends what a cursor gives, a chunk at a time.
+async fn stream<R: Record>(
+    conn: &Conn,
+    cursor: &str,
+    chunks: &mpsc::Sender<Result<Vec<R>, StoreError>>,
+) -> Result<(), Error> {
+    conn.client.batch_execute(cursor).await?;
+    let fetch = conn
+        .client
+        .prepare(&format!("FETCH {CHUNK_ROWS} FROM rows"))
+        .await?;
+    loop {
+        let rows = conn.client.query(&fetch, &[]).await?;
+        let is_last = rows.len() < CHUNK_ROWS;
+        let records: Vec<R> = rows.iter().map(record).collect::<Result<_, _>>()?;
+        // Nobody wants the rest: done.
+        if !records.is_empty() && chunks.send(Ok(records)).await.is_err() || is_last {
+            return Ok(());
+        }
+    }
+}

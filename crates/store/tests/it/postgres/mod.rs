@@ -1,0 +1,49 @@
+//! PostgreSQL, where a server is at hand: `MDS_TEST_POSTGRES` holds the URL of one on which
+//! databases may be made. `scripts/test` starts one.
+
+mod smoke;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use mds_store::{OpenOptions, Store, StoreUrl};
+
+pub(crate) struct Server {
+    url: String,
+}
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+impl Server {
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+    pub(crate) fn find() -> Option<Self> {
+        let url = std::env::var("MDS_TEST_POSTGRES").ok();
+        if url.is_none() {
+            eprintln!("skipped: MDS_TEST_POSTGRES names no server");
+        }
+        url.map(|url| Self { url })
+    }
+
+    /// A store in a database of its own.
+    pub(crate) async fn open(&self) -> Store {
+        let url = self.database().await;
+        Store::open(&url, OpenOptions::default()).await.unwrap()
+    }
+
+    /// The URL of a new, empty database.
+    pub(crate) async fn database(&self) -> StoreUrl {
+        let (client, connection) = tokio_postgres::connect(&self.url, tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        let driver = tokio::spawn(connection);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("mds_test_{}_{number}", std::process::id());
+        client
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .await
+            .unwrap();
+        drop(client);
+        drop(driver.await);
+        let (server, _) = self.url.rsplit_once('/').unwrap();
+        format!("{server}/{name}").parse().unwrap()
+    }
+}
