@@ -356,20 +356,23 @@ impl<'a, R: Record> Work<'a, R> {
     /// Halves until the rows that the server refuses stand alone; one transaction.
     async fn apart(&mut self, conn: &mut Conn, sql: &Sql, winners: &[u32]) -> Result<(), Error> {
         conn.client.batch_execute("BEGIN").await?;
-        let result = self.halve(conn, sql, winners).await;
-        match result {
-            Ok(()) => conn.client.batch_execute("COMMIT").await,
-            Err(error) => {
-                // Nothing of it counts; a connection that cannot even roll back is dropped.
-                for position in winners {
-                    self.outcomes[*position as usize] = RowOutcome::NotTried;
-                }
-                if conn.client.batch_execute("ROLLBACK").await.is_err() {
-                    conn.broken = true;
-                }
-                Err(error)
-            }
+        let mut result = self.halve(conn, sql, winners).await;
+        if result.is_ok() {
+            result = conn.client.batch_execute("COMMIT").await;
         }
+        let Err(error) = result else {
+            return Ok(());
+        };
+        // Nothing of it counts, not even where the answer to COMMIT was lost: the rows come again,
+        // and then it shows what was kept.
+        for position in winners {
+            self.outcomes[*position as usize] = RowOutcome::NotTried;
+        }
+        // A connection that cannot even roll back is dropped.
+        if conn.client.batch_execute("ROLLBACK").await.is_err() {
+            conn.broken = true;
+        }
+        Err(error)
     }
 
     async fn halve(&mut self, conn: &mut Conn, sql: &Sql, winners: &[u32]) -> Result<(), Error> {
