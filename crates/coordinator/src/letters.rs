@@ -287,7 +287,8 @@ impl<T: Send + Sync + 'static> Letters<T> {
     }
 
     /// Writes each letter on its own, since one of them can never be written, or not all of them
-    /// together; the record of one that cannot be written alone is dropped. What was written is taken out of `jobs`; an outage leaves the rest in.
+    /// together; the record of one that cannot be written alone is dropped. What was written is
+    /// taken out of `jobs`; an outage leaves the rest in.
     async fn append_each(self: &Arc<Self>, jobs: Vec<Job<T>>) -> Result<(), Vec<Job<T>>> {
         let mut rest: VecDeque<Job<T>> = jobs.into_iter().flat_map(Job::split).collect();
         while let Some(job) = rest.pop_front() {

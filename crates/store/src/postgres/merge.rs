@@ -41,6 +41,8 @@ pub(crate) struct Work<'a, R> {
     rows: Vec<&'a R>,
     outcomes: Vec<RowOutcome>,
     conflicts: u64,
+    /// A merge is committed, and what it wrote is not looked up yet.
+    is_unseen: bool,
     /// Rows of one key, the best first; those before the cursor were refused.
     groups: Vec<Group>,
 }
@@ -104,6 +106,7 @@ impl<'a, R: Record> Work<'a, R> {
             rows,
             outcomes,
             conflicts: 0,
+            is_unseen: false,
             groups,
         }
     }
@@ -128,7 +131,13 @@ impl<'a, R: Record> Work<'a, R> {
                 break;
             }
             if let Err(failed) = self.write(conn, sql, habit, &winners).await {
-                error = Some(failure::sink_error(dsn, failed));
+                let failed = failure::sink_error(dsn, failed);
+                // Whatever the server said about the look: the rows may be there.
+                error = Some(if self.is_unseen {
+                    failed.with_unknown_outcome()
+                } else {
+                    failed
+                });
                 break;
             }
             self.settle();
@@ -280,6 +289,7 @@ impl<'a, R: Record> Work<'a, R> {
         }
         let expected = classes.iter().filter(|c| **c < met::SAME).count();
         if usize::try_from(merged.written) != Ok(expected) {
+            self.is_unseen = true;
             self.raced(
                 conn,
                 sql,
@@ -289,6 +299,7 @@ impl<'a, R: Record> Work<'a, R> {
                 merged.xid.as_deref(),
             )
             .await?;
+            self.is_unseen = false;
         }
         let mut again = Vec::new();
         for (position, class) in winners.iter().zip(&classes) {
