@@ -71,15 +71,13 @@ fn text_of_db(db: &DbError) -> String {
     text
 }
 
-/// The error of a write. Where the server did not answer, nobody knows whether it committed.
+/// Whether the server sent a message that the library did not wait for.
+pub(crate) fn is_unexpected_message(error: &Error) -> bool {
+    error.to_string().starts_with("unexpected message")
+}
+
+/// The error of a write.
 pub(crate) fn sink_error(dsn: &str, error: Error) -> SinkError {
-    let kind = kind_of(&error);
-    let answered = error.as_db_error().is_some();
     let message = format!("{dsn}: {}", text_of(&error));
-    let told = SinkError::new(kind, code_of(&error), message).with_source(error);
-    if answered {
-        told
-    } else {
-        told.with_unknown_outcome()
-    }
+    SinkError::new(kind_of(&error), code_of(&error), message).with_source(error)
 }

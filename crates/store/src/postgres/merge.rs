@@ -16,12 +16,14 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::pin::Pin;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt as _;
 use mds_core::{Batch, ErrorKind, Record, RowOutcome, SinkError, Value, WriteReport};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{CopyInSink, Error, Row};
 
 use super::encode;
 use super::failure;
@@ -41,8 +43,8 @@ pub(crate) struct Work<'a, R> {
     rows: Vec<&'a R>,
     outcomes: Vec<RowOutcome>,
     conflicts: u64,
-    /// A merge is committed, and what it wrote is not looked up yet.
-    is_unseen: bool,
+    /// A commit was sent, and nobody has said yet whether it went through, or what it wrote.
+    is_unknown: bool,
     /// Rows of one key, the best first; those before the cursor were refused.
     groups: Vec<Group>,
 }
@@ -106,7 +108,7 @@ impl<'a, R: Record> Work<'a, R> {
             rows,
             outcomes,
             conflicts: 0,
-            is_unseen: false,
+            is_unknown: false,
             groups,
         }
     }
@@ -132,8 +134,7 @@ impl<'a, R: Record> Work<'a, R> {
             }
             if let Err(failed) = self.write(conn, sql, habit, &winners).await {
                 let failed = failure::sink_error(dsn, failed);
-                // Whatever the server said about the look: the rows may be there.
-                error = Some(if self.is_unseen {
+                error = Some(if self.is_unknown {
                     failed.with_unknown_outcome()
                 } else {
                     failed
@@ -199,8 +200,11 @@ impl<'a, R: Record> Work<'a, R> {
     ) -> Result<(), Error> {
         if habit.copies(winners.len()) {
             match self.copy(conn, sql, winners).await {
-                Ok(()) => {
+                Ok(rows) => {
                     habit.copied();
+                    if usize::try_from(rows) != Ok(winners.len()) {
+                        return self.left_out(conn, sql, winners).await;
+                    }
                     for position in winners {
                         self.outcomes[*position as usize] = RowOutcome::Written;
                     }
@@ -224,7 +228,8 @@ impl<'a, R: Record> Work<'a, R> {
         }
     }
 
-    async fn copy(&self, conn: &mut Conn, sql: &Sql, winners: &[u32]) -> Result<(), Failed> {
+    /// Copies rows, and answers how many of them there are now.
+    async fn copy(&mut self, conn: &mut Conn, sql: &Sql, winners: &[u32]) -> Result<u64, Failed> {
         let statement = conn.prepared(&sql.copy).await?;
         let sink = conn.client.copy_in(&statement).await?;
         futures_util::pin_mut!(sink);
@@ -239,7 +244,33 @@ impl<'a, R: Record> Work<'a, R> {
         }
         chunk.extend_from_slice(encode::COPY_END);
         sink.feed(chunk.freeze()).await?;
-        sink.finish().await?;
+        self.is_unknown = true;
+        let committed = finish(sink).await;
+        self.is_unknown = committed.as_ref().is_err_and(is_unanswered);
+        Ok(committed?)
+    }
+
+    /// A trigger left rows out of a copy: finds which.
+    async fn left_out(&mut self, conn: &mut Conn, sql: &Sql, winners: &[u32]) -> Result<(), Error> {
+        let rows: Vec<&R> = winners.iter().map(|p| self.rows[*p as usize]).collect();
+        let columns = encode::columns_of(&rows);
+        let params: Vec<&(dyn ToSql + Sync)> =
+            columns.iter().map(|c| c as &(dyn ToSql + Sync)).collect();
+        self.is_unknown = true;
+        let statement = conn.prepared(&sql.compare).await?;
+        let there = conn.client.query(&statement, &params).await?;
+        let there: HashSet<i32> = there
+            .iter()
+            .map(|r| r.try_get(0))
+            .collect::<Result<_, _>>()?;
+        for (ordinal, position) in (1..).zip(winners) {
+            self.outcomes[*position as usize] = if there.contains(&ordinal) {
+                RowOutcome::Written
+            } else {
+                ignored()
+            };
+        }
+        self.is_unknown = false;
         Ok(())
     }
 
@@ -276,8 +307,11 @@ impl<'a, R: Record> Work<'a, R> {
         let params: Vec<&(dyn ToSql + Sync)> =
             columns.iter().map(|c| c as &(dyn ToSql + Sync)).collect();
         let statement = conn.prepared(&sql.merge).await?;
-        let answer = conn.client.query_one(&statement, &params).await?;
-        let merged = Merged::read(&answer)?;
+        // Nothing is sent on a connection that is closed.
+        self.is_unknown = !conn.client.is_closed();
+        let answer = conn.client.query_one(&statement, &params).await;
+        self.is_unknown &= answer.as_ref().is_err_and(is_unanswered);
+        let merged = Merged::read(&answer?)?;
         let mut classes = vec![met::NEW; rows.len()];
         for (ordinal, class) in merged.ordinals.iter().zip(&merged.classes) {
             let place = usize::try_from(*ordinal)
@@ -289,7 +323,8 @@ impl<'a, R: Record> Work<'a, R> {
         }
         let expected = classes.iter().filter(|c| **c < met::SAME).count();
         if usize::try_from(merged.written) != Ok(expected) {
-            self.is_unseen = true;
+            // Whatever becomes of the look: the rows may be there.
+            self.is_unknown = true;
             self.raced(
                 conn,
                 sql,
@@ -299,7 +334,7 @@ impl<'a, R: Record> Work<'a, R> {
                 merged.xid.as_deref(),
             )
             .await?;
-            self.is_unseen = false;
+            self.is_unknown = false;
         }
         let mut again = Vec::new();
         for (position, class) in winners.iter().zip(&classes) {
@@ -368,8 +403,12 @@ impl<'a, R: Record> Work<'a, R> {
     async fn apart(&mut self, conn: &mut Conn, sql: &Sql, winners: &[u32]) -> Result<(), Error> {
         conn.client.batch_execute("BEGIN").await?;
         let mut result = self.halve(conn, sql, winners).await;
+        // Of what happened within the transaction nothing stays but by its commit.
+        self.is_unknown = false;
         if result.is_ok() {
+            self.is_unknown = !conn.client.is_closed();
             result = conn.client.batch_execute("COMMIT").await;
+            self.is_unknown &= result.as_ref().is_err_and(is_unanswered);
         }
         let Err(error) = result else {
             return Ok(());
@@ -444,6 +483,23 @@ impl Merged {
             xid: row.try_get(3)?,
         })
     }
+}
+
+/// Ends a COPY and waits until its transaction is committed.
+async fn finish(mut sink: Pin<&mut CopyInSink<Bytes>>) -> Result<u64, Error> {
+    let rows = sink.as_mut().finish().await?;
+    // That was the answer for the rows. What comes next is the one for the transaction: an error
+    // (of a deferred constraint, of a server that goes down), or that the server is ready, for
+    // which the library has no word here.
+    match sink.finish().await {
+        Err(error) if !failure::is_unexpected_message(&error) => Err(error),
+        _ => Ok(rows),
+    }
+}
+
+/// The server did not get to say what became of the statement.
+fn is_unanswered(error: &Error) -> bool {
+    error.as_db_error().is_none()
 }
 
 /// Whether the 32 bits of a row's `xmin` are those of a transaction's 64-bit number.

@@ -147,6 +147,10 @@ impl Pool {
     async fn place(&self) -> Result<Place<'_>, ConnectError> {
         loop {
             let changed = self.shared.changed.notified();
+            tokio::pin!(changed);
+            // In line before the look: two places that come back between a look and the wait would
+            // wake only one of two tasks.
+            changed.as_mut().enable();
             {
                 let mut state = self.shared.lock();
                 if state.closed {
