@@ -33,9 +33,9 @@ pub(crate) async fn bare_copy<R: Record>(
         let (pool, name) = (pool.clone(), name.clone());
         let (parts, gate) = (Arc::clone(&parts), Arc::clone(&gate));
         tasks.push(tokio::spawn(async move {
-            run(&pool, &name, "copy", move |mut conn| async move {
+            run(&pool, &name, "copy", move |conn| async move {
                 let sql = Sql::of::<R>();
-                let statement = conn.prepared(&sql.copy).await;
+                let statement = conn.client.prepare(&sql.copy).await;
                 gate.wait().await;
                 let result = async {
                     let statement = statement?;

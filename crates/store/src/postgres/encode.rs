@@ -7,8 +7,9 @@
 use std::error::Error;
 use std::io::Write as _;
 
+use super::transaction::Param;
 use bytes::{BufMut as _, BytesMut};
-use mds_core::{Column, ColumnType, Record, Value};
+use mds_core::{Column, ColumnRole, ColumnType, Record, Value};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL counts from.
@@ -59,6 +60,14 @@ pub(crate) fn put(out: &mut BytesMut, value: Value<'_>) {
         }
         Value::Tenant(tenant) => put_bytes(out, tenant.as_bytes()),
         value @ (Value::Symbols(_) | Value::Timeframe(_)) => put_display(out, value),
+    }
+}
+
+/// Appends the length and the bytes of a value that came from the server.
+pub(crate) fn put_raw(out: &mut BytesMut, raw: Option<&[u8]>) {
+    match raw {
+        Some(raw) => put_bytes(out, raw),
+        None => out.put_i32(-1),
     }
 }
 
@@ -113,6 +122,32 @@ impl ArrayParam {
         put(&mut self.elements, value);
     }
 
+    /// How many elements it has.
+    pub(crate) fn len(&self) -> i32 {
+        self.count
+    }
+
+    /// The type of the array, for a statement that is sent with its parameters.
+    pub(crate) fn ty(&self) -> Type {
+        match self.element {
+            Type::TEXT => Type::TEXT_ARRAY,
+            Type::FLOAT8 => Type::FLOAT8_ARRAY,
+            Type::BOOL => Type::BOOL_ARRAY,
+            Type::TIMESTAMPTZ => Type::TIMESTAMPTZ_ARRAY,
+            Type::DATE => Type::DATE_ARRAY,
+            Type::UUID => Type::UUID_ARRAY,
+            Type::TID => Type::TID_ARRAY,
+            Type::XID => Type::XID_ARRAY,
+            _ => Type::INT8_ARRAY,
+        }
+    }
+
+    /// An element in the form that the protocol has it.
+    pub(crate) fn push_raw(&mut self, raw: &[u8]) {
+        self.count += 1;
+        put_raw(&mut self.elements, Some(raw));
+    }
+
     pub(crate) fn push_i64(&mut self, value: i64) {
         self.count += 1;
         self.elements.put_i32(8);
@@ -143,23 +178,37 @@ impl ToSql for ArrayParam {
     to_sql_checked!();
 }
 
-/// The columns of `rows` as parameters of `unnest`, the revision last.
+/// All columns of `rows` as parameters of `unnest`, the revision last.
 pub(crate) fn columns_of<R: Record>(rows: &[&R]) -> Vec<ArrayParam> {
-    let mut params: Vec<_> = R::COLUMNS
-        .iter()
-        .enumerate()
-        .map(|(index, column)| {
+    arrays(rows, |_| true)
+}
+
+/// The values of `rows` alone, the revision last.
+pub(crate) fn values_of<R: Record>(rows: &[&R]) -> Vec<ArrayParam> {
+    arrays(rows, |column| column.role == ColumnRole::Value)
+}
+
+fn arrays<R: Record>(rows: &[&R], wanted: impl Fn(&Column) -> bool) -> Vec<ArrayParam> {
+    let mut params = Vec::with_capacity(R::COLUMNS.len() + 1);
+    for (index, column) in R::COLUMNS.iter().enumerate() {
+        if wanted(column) {
             let mut param = ArrayParam::new(type_of(*column), rows.len());
             for row in rows {
                 param.push(row.value(index));
             }
-            param
-        })
-        .collect();
+            params.push(param);
+        }
+    }
     let mut revisions = ArrayParam::new(Type::INT8, rows.len());
     for row in rows {
         revisions.push_i64(row.revision());
     }
     params.push(revisions);
     params
+}
+
+/// Arrays as the parameters of a statement that is sent with them.
+pub(crate) fn typed(arrays: &[ArrayParam]) -> Vec<Param<'_>> {
+    let typed = arrays.iter().map(|a| (a as &(dyn ToSql + Sync), a.ty()));
+    typed.collect()
 }

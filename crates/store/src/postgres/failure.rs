@@ -71,11 +71,6 @@ fn text_of_db(db: &DbError) -> String {
     text
 }
 
-/// Whether the server sent a message that the library did not wait for.
-pub(crate) fn is_unexpected_message(error: &Error) -> bool {
-    error.to_string().starts_with("unexpected message")
-}
-
 /// The error of a write.
 pub(crate) fn sink_error(dsn: &str, error: Error) -> SinkError {
     let message = format!("{dsn}: {}", text_of(&error));

@@ -1,59 +1,67 @@
-//! What the rows of one kind have been like lately, and so which way to write the next.
+//! What the rows of one source have been like lately, and so which way to write the next.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Rows below which a COPY has no advantage over a merge.
-const FEWEST_COPIED: usize = 64;
-/// Batches that are merged after a COPY met a stored row, at most.
-const LONGEST_REST: u32 = 64;
+/// Batches without a stored row before rows are taken for new again, at most.
+const MOST_WAITED: u32 = 64;
+/// Batches that are merged after a look at the stored rows found too many others, at most.
+const LONGEST_REST: u32 = 256;
 
-/// Learns from each batch: a COPY that met a stored row is followed by merges, twice as many each
-/// time; a merge that met none shortens the rest.
+/// Learns from each batch. Only speed depends on it.
 #[derive(Debug, Default)]
 pub(crate) struct Habit {
-    /// Batches to merge before the next COPY.
+    /// Batches without a stored row that are to be seen before rows are taken for new.
+    wait: AtomicU32,
+    /// How many after the next mistake.
+    next_wait: AtomicU32,
+    /// Batches to merge before the stored rows are looked at again.
     rest: AtomicU32,
-    /// How long the next rest is.
-    next: AtomicU32,
-    /// COPY is not ours to use: row security binds the role.
-    never: std::sync::atomic::AtomicBool,
+    /// How many after the next mistake.
+    next_rest: AtomicU32,
 }
 
 impl Habit {
-    /// Whether to try a COPY of `rows` rows.
-    pub(crate) fn copies(&self, rows: usize) -> bool {
-        rows >= FEWEST_COPIED
-            && !self.never.load(Ordering::Relaxed)
-            && self.rest.load(Ordering::Relaxed) == 0
+    /// Whether the next rows are probably not stored yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.wait.load(Ordering::Relaxed) == 0
     }
 
-    /// A COPY went through.
-    pub(crate) fn copied(&self) {
-        self.next.store(1, Ordering::Relaxed);
-    }
-
-    /// A COPY met a stored row.
-    pub(crate) fn met_stored(&self) {
-        let next = self.next.load(Ordering::Relaxed).max(1);
-        self.rest.store(next, Ordering::Relaxed);
-        self.next
-            .store((next * 2).min(LONGEST_REST), Ordering::Relaxed);
-    }
-
-    /// A merge of `rows` rows met `met` stored ones.
-    pub(crate) fn merged(&self, met: usize, rows: usize) {
+    /// Whether few other rows are probably stored at the same times. Call it once a batch.
+    pub(crate) fn is_dense(&self) -> bool {
         let rest = self.rest.load(Ordering::Relaxed);
-        let left = match met {
-            // Nothing was there: what follows is probably new as well.
-            0 if rows >= FEWEST_COPIED => 0,
-            0 => rest,
-            _ => rest.saturating_sub(1),
-        };
-        self.rest.store(left, Ordering::Relaxed);
+        self.rest.store(rest.saturating_sub(1), Ordering::Relaxed);
+        rest == 0
     }
 
-    /// Never COPY.
-    pub(crate) fn forbid_copy(&self) {
-        self.never.store(true, Ordering::Relaxed);
+    /// Rows that were taken for new were new.
+    pub(crate) fn copied(&self) {
+        let next = self.next_wait.load(Ordering::Relaxed);
+        self.next_wait.store(next / 2, Ordering::Relaxed);
+    }
+
+    /// One of the rows that were taken for new was stored.
+    pub(crate) fn met_stored(&self) {
+        let next = self.next_wait.load(Ordering::Relaxed).max(1);
+        self.wait.store(next, Ordering::Relaxed);
+        self.next_wait
+            .store((next * 2).min(MOST_WAITED), Ordering::Relaxed);
+    }
+
+    /// `met` rows of a batch were stored.
+    pub(crate) fn looked(&self, met: usize) {
+        let wait = self.wait.load(Ordering::Relaxed);
+        let wait = match met {
+            0 => wait.saturating_sub(1),
+            _ => wait.max(1),
+        };
+        self.wait.store(wait, Ordering::Relaxed);
+    }
+
+    /// A look gave up: too many others.
+    pub(crate) fn met_others(&self) {
+        let next = self.next_rest.load(Ordering::Relaxed).max(1);
+        self.rest.store(next, Ordering::Relaxed);
+        self.next_rest
+            .store((next * 2).min(LONGEST_REST), Ordering::Relaxed);
     }
 }

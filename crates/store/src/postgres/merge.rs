@@ -1,50 +1,62 @@
 //! One batch: which rows are written, and the answer for each, from the server's own words.
 //!
-//! Rows are sorted by key and, within a key, by rank from the top, so that writers that work side
-//! by side lock in one order and never deadlock. Of each key the best row is tried; one that the
-//! server refuses leaves its place to the next.
+//! Rows are sorted by key and, within a key, by rank from the top, and every statement takes them
+//! in that order, so that writers that work side by side never wait for each other in a circle. Of
+//! each key the best row is tried; one that the server refuses leaves its place to the next.
 //!
 //! ```text
-//! copy    rows that are probably new go straight into the table; one that is there already fails
-//!         the whole statement, and the batch is merged instead
-//! merge   one statement: compare with what is stored, insert the rest, guard against races;
-//!         it answers how each row ranked, and how many were written
-//! apart   a transaction with savepoints, halving: finds the rows that the server refuses
+//! copy      rows that are probably new go straight into the table; one that is there already
+//!           fails the whole statement, and the batch is compared instead
+//! compare   the stored rows at the same times are read; what changes nothing is answered without
+//!           a write, what is lower is replaced where it is, what is new is copied
+//! merge     one statement: looks every key up, inserts the rest, guards against races; for few
+//!           rows, for rows among many others, and where a race was lost
+//! apart     a transaction with savepoints, halving: finds the rows that the server refuses
 //! ```
 //!
-//! Each is one transaction. Nothing is counted that the server did not say.
+//! Each statement is a transaction of its own, but those of the last. Nothing is counted that the
+//! server did not say.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::collections::HashSet;
-use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::SinkExt as _;
 use mds_core::{Batch, ErrorKind, Record, RowOutcome, SinkError, Value, WriteReport};
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{CopyInSink, Error, Row};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error, Row};
 
-use super::encode;
-use super::failure;
+use super::encode::{self, ArrayParam};
 use super::habit::Habit;
-use super::pool::Conn;
 use super::sql::{Sql, met};
+use super::stored::{self, Place};
+use super::transaction::{self, Failed};
 
-/// Bytes of a COPY that are sent at once.
-const COPY_CHUNK: usize = 64 * 1024;
+/// Rows below which one merge is the quickest way.
+const FEWEST_TOGETHER: usize = 64;
 /// How often rows are merged again after a race, at most.
 const MOST_RACES: usize = 16;
-/// The code of a unique key that is taken.
-const UNIQUE_VIOLATION: &str = "23505";
+
+/// What a batch is written with.
+pub(crate) struct On<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) sql: &'a Sql,
+    pub(crate) habit: &'a Habit,
+    /// The text that opens a transaction.
+    pub(crate) opening: &'a str,
+    /// Row security binds the role: COPY is not ours to use.
+    pub(crate) is_bound: bool,
+    /// The table is one table, so that a place in it says which row is there.
+    pub(crate) has_places: bool,
+    /// The session is in the middle of a transaction that could not be ended.
+    pub(crate) is_broken: AtomicBool,
+}
 
 /// The rows of a batch and what became of them.
 pub(crate) struct Work<'a, R> {
     rows: Vec<&'a R>,
     outcomes: Vec<RowOutcome>,
-    conflicts: u64,
-    /// A commit was sent, and nobody has said yet whether it went through, or what it wrote.
-    is_unknown: bool,
+    /// Whether the row met another one of its revision.
+    conflicts: Vec<bool>,
     /// Rows of one key, the best first; those before the cursor were refused.
     groups: Vec<Group>,
 }
@@ -61,27 +73,11 @@ impl Group {
     }
 }
 
-/// Why a statement did not give answers.
-enum Failed {
-    /// The server refuses one or more of the rows.
-    Rows(Error),
-    /// No row is to blame.
-    Store(Error),
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
-        match failure::kind_of(&error) {
-            ErrorKind::Rejected => Self::Rows(error),
-            _ => Self::Store(error),
-        }
-    }
-}
-
 impl<'a, R: Record> Work<'a, R> {
     pub(crate) fn new<T: Borrow<R>>(batch: &'a Batch<T>) -> Self {
         let rows: Vec<&R> = batch.iter().map(Borrow::borrow).collect();
         let mut outcomes = vec![RowOutcome::NotTried; rows.len()];
+        let conflicts = vec![false; rows.len()];
         let mut order: Vec<u32> = Vec::with_capacity(rows.len());
         for (position, row) in (0_u32..).zip(&rows) {
             match not_storable(*row) {
@@ -107,58 +103,37 @@ impl<'a, R: Record> Work<'a, R> {
         Self {
             rows,
             outcomes,
-            conflicts: 0,
-            is_unknown: false,
+            conflicts,
             groups,
         }
     }
 
     /// Writes until every row has an answer, or no row is to blame for an error.
-    pub(crate) async fn run(
-        mut self,
-        conn: &mut Conn,
-        sql: &Sql,
-        habit: &Habit,
-        dsn: &str,
-    ) -> WriteReport {
+    pub(crate) async fn run(mut self, on: &On<'_>, dsn: &str) -> WriteReport {
         let mut error = None;
         loop {
-            let winners: Vec<u32> = self
-                .groups
-                .iter()
-                .filter(|group| !group.is_done)
-                .filter_map(Group::winner)
-                .collect();
+            let open = self.groups.iter().filter(|group| !group.is_done);
+            let winners: Vec<u32> = open.filter_map(Group::winner).collect();
             if winners.is_empty() {
                 break;
             }
-            if let Err(failed) = self.write(conn, sql, habit, &winners).await {
-                let failed = failure::sink_error(dsn, failed);
-                error = Some(if self.is_unknown {
-                    failed.with_unknown_outcome()
-                } else {
-                    failed
-                });
-                break;
-            }
+            let written = self.write(on, &winners).await;
             self.settle();
-            let is_stuck =
-                |position: &u32| self.outcomes[*position as usize] == RowOutcome::NotTried;
-            if winners.iter().any(is_stuck) {
+            if let Err(failed) = written {
+                error = Some(failed.into_sink_error(dsn));
+                break;
+            }
+            if !self.open_of(&winners).is_empty() {
+                let text = format!("{dsn}: others replaced the same rows again and again");
+                error = Some(SinkError::new(ErrorKind::Transient, "CONTENDED", text));
                 break;
             }
         }
-        if error.is_none() && self.outcomes.contains(&RowOutcome::NotTried) {
-            let text = format!("{dsn}: others replaced the same rows again and again");
-            error = Some(SinkError::new(ErrorKind::Transient, "CONTENDED", text));
-        }
-        self.answer(error)
-    }
-
-    fn answer(self, error: Option<SinkError>) -> WriteReport {
+        let answered = self.outcomes.iter().zip(&self.conflicts);
+        let conflicts = answered.filter(|(o, is)| **is && **o != RowOutcome::NotTried);
         WriteReport {
+            conflicts: conflicts.count() as u64,
             outcomes: self.outcomes,
-            conflicts: self.conflicts,
             error,
         }
     }
@@ -179,7 +154,8 @@ impl<'a, R: Record> Work<'a, R> {
                     for loser in &group.positions[group.cursor + 1..] {
                         let row = self.rows[*loser as usize];
                         let is_equal = best.rank_cmp(row) == Ordering::Equal;
-                        self.conflicts += u64::from(!is_equal && best.revision() == row.revision());
+                        self.conflicts[*loser as usize] |=
+                            !is_equal && best.revision() == row.revision();
                         self.outcomes[*loser as usize] = if is_equal && !superseded {
                             RowOutcome::Same
                         } else {
@@ -191,323 +167,258 @@ impl<'a, R: Record> Work<'a, R> {
         }
     }
 
-    async fn write(
-        &mut self,
-        conn: &mut Conn,
-        sql: &Sql,
-        habit: &Habit,
-        winners: &[u32],
-    ) -> Result<(), Error> {
-        if habit.copies(winners.len()) {
-            match self.copy(conn, sql, winners).await {
-                Ok(rows) => {
-                    habit.copied();
-                    if usize::try_from(rows) != Ok(winners.len()) {
-                        return self.left_out(conn, sql, winners).await;
-                    }
-                    for position in winners {
-                        self.outcomes[*position as usize] = RowOutcome::Written;
-                    }
-                    return Ok(());
-                }
-                Err(Failed::Store(error)) => return Err(error),
-                Err(Failed::Rows(error)) => {
-                    if failure::code_of(&error) == UNIQUE_VIOLATION {
-                        habit.met_stored();
-                    }
-                }
-            }
-        }
-        match self.merge(conn, sql, winners).await {
-            Ok(merged) => {
-                habit.merged(merged, winners.len());
-                Ok(())
-            }
-            Err(Failed::Store(error)) => Err(error),
-            Err(Failed::Rows(_)) => self.apart(conn, sql, winners).await,
+    async fn write(&mut self, on: &On<'_>, winners: &[u32]) -> Result<(), Failed> {
+        let written = if winners.len() < FEWEST_TOGETHER {
+            self.merge(on, Some(on.opening), winners).await
+        } else if on.habit.is_new() {
+            self.write_new(on, winners).await
+        } else if on.habit.is_dense() {
+            self.write_compared(on, winners).await
+        } else {
+            self.merge(on, Some(on.opening), winners).await
+        };
+        match written {
+            Err(failed) if failed.is_of_rows() => self.apart(on, &self.open_of(winners)).await,
+            other => other,
         }
     }
 
-    /// Copies rows, and answers how many of them there are now.
-    async fn copy(&mut self, conn: &mut Conn, sql: &Sql, winners: &[u32]) -> Result<u64, Failed> {
-        let statement = conn.prepared(&sql.copy).await?;
-        let sink = conn.client.copy_in(&statement).await?;
-        futures_util::pin_mut!(sink);
-        let mut chunk = BytesMut::with_capacity(COPY_CHUNK + 1_024);
-        chunk.extend_from_slice(encode::COPY_HEAD);
-        for position in winners {
-            encode::put_row(&mut chunk, self.rows[*position as usize]);
-            if chunk.len() >= COPY_CHUNK {
-                sink.feed(chunk.split().freeze()).await?;
-                chunk.reserve(COPY_CHUNK + 1_024);
-            }
-        }
-        chunk.extend_from_slice(encode::COPY_END);
-        sink.feed(chunk.freeze()).await?;
-        self.is_unknown = true;
-        let committed = finish(sink).await;
-        self.is_unknown = committed.as_ref().is_err_and(is_unanswered);
-        Ok(committed?)
+    /// Those that have no answer yet.
+    fn open_of(&self, winners: &[u32]) -> Vec<u32> {
+        let is_open = |p: &&u32| self.outcomes[**p as usize] == RowOutcome::NotTried;
+        winners.iter().filter(is_open).copied().collect()
     }
 
-    /// A trigger left rows out of a copy: finds which.
-    async fn left_out(&mut self, conn: &mut Conn, sql: &Sql, winners: &[u32]) -> Result<(), Error> {
+    /// Rows that are probably new go straight into the table; where one is there already, all of
+    /// them are merged.
+    async fn write_new(&mut self, on: &On<'_>, winners: &[u32]) -> Result<(), Failed> {
+        if on.is_bound {
+            return self.merge(on, Some(on.opening), winners).await;
+        }
+        if self.copy(on, winners).await? {
+            on.habit.copied();
+            return Ok(());
+        }
+        on.habit.met_stored();
+        if on.habit.is_dense() {
+            self.write_compared(on, winners).await
+        } else {
+            self.merge(on, Some(on.opening), winners).await
+        }
+    }
+
+    /// Reads what is stored at the times of these rows, answers for those that change nothing,
+    /// replaces the lower ones where they are, and copies the rest.
+    async fn write_compared(&mut self, on: &On<'_>, winners: &[u32]) -> Result<(), Failed> {
         let rows: Vec<&R> = winners.iter().map(|p| self.rows[*p as usize]).collect();
-        let columns = encode::columns_of(&rows);
-        let params: Vec<&(dyn ToSql + Sync)> =
-            columns.iter().map(|c| c as &(dyn ToSql + Sync)).collect();
-        self.is_unknown = true;
-        let statement = conn.prepared(&sql.compare).await?;
-        let there = conn.client.query(&statement, &params).await?;
-        let there: HashSet<i32> = there
-            .iter()
-            .map(|r| r.try_get(0))
-            .collect::<Result<_, _>>()?;
-        for (ordinal, position) in (1..).zip(winners) {
-            self.outcomes[*position as usize] = if there.contains(&ordinal) {
-                RowOutcome::Written
-            } else {
-                ignored()
-            };
+        let compared = stored::compare(on.client, on.opening, &rows, on.has_places).await?;
+        let Some(compared) = compared else {
+            on.habit.met_others();
+            return self.merge(on, Some(on.opening), winners).await;
+        };
+        let is_met = |class: &&i16| **class != met::NEW;
+        let met = compared.classes.iter().filter(is_met).count();
+        on.habit.looked(met);
+        // By their numbers, which are in the order of keys.
+        let (mut new, mut lower) = (Vec::new(), Vec::new());
+        for (number, class) in compared.classes.iter().enumerate() {
+            match (*class, compared.places[number]) {
+                (met::LOWER | met::LOWER_CONFLICT, Some(place)) => lower.push((number, place)),
+                (met::NEW | met::LOWER | met::LOWER_CONFLICT, _) => new.push(number),
+                (class, _) => self.settle_class(winners[number], class),
+            }
         }
-        self.is_unknown = false;
-        Ok(())
+        let mut rest = self.replace(on, winners, &lower, &compared.classes).await?;
+        let positions: Vec<u32> = new.iter().map(|number| winners[*number]).collect();
+        let is_copied = new.len() >= FEWEST_TOGETHER
+            && on.has_places
+            && !on.is_bound
+            && self.copy(on, &positions).await?;
+        if !is_copied {
+            rest.append(&mut new);
+        }
+        if rest.is_empty() {
+            return Ok(());
+        }
+        rest.sort_unstable();
+        let rest: Vec<u32> = rest.into_iter().map(|number| winners[number]).collect();
+        self.merge(on, Some(on.opening), &rest).await
+    }
+
+    /// Replaces lower rows where they were seen; answers which somebody else has touched since.
+    async fn replace(
+        &mut self,
+        on: &On<'_>,
+        winners: &[u32],
+        lower: &[(usize, Place)],
+        classes: &[i16],
+    ) -> Result<Vec<usize>, Failed> {
+        if lower.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<&R> = lower
+            .iter()
+            .map(|(number, _)| self.rows[winners[*number] as usize])
+            .collect();
+        let mut arrays = vec![
+            ArrayParam::new(Type::TID, rows.len()),
+            ArrayParam::new(Type::XID, rows.len()),
+        ];
+        for (_, place) in lower {
+            arrays[0].push_raw(&place.ctid);
+            arrays[1].push_raw(&place.xmin);
+        }
+        arrays.extend(encode::values_of(&rows));
+        let params = encode::typed(&arrays);
+        let answer = transaction::run_one(on.client, on.opening, &on.sql.replace, &params).await?;
+        let written: Vec<i32> = only(&answer)?.try_get(0)?;
+        let mut is_written = vec![false; lower.len()];
+        for place in written.iter().filter_map(|ordinal| place_of(*ordinal)) {
+            if let Some(is) = is_written.get_mut(place) {
+                *is = true;
+            }
+        }
+        let mut missed = Vec::new();
+        for ((number, _), is_written) in lower.iter().zip(is_written) {
+            if is_written {
+                self.settle_class(winners[*number], classes[*number]);
+            } else {
+                missed.push(*number);
+            }
+        }
+        Ok(missed)
+    }
+
+    /// Copies rows that are probably not there; answers whether they went in.
+    async fn copy(&mut self, on: &On<'_>, positions: &[u32]) -> Result<bool, Failed> {
+        let rows: Vec<&R> = positions.iter().map(|p| self.rows[*p as usize]).collect();
+        let (client, sql) = (on.client, &on.sql.copy);
+        let copied = transaction::copy_in(client, on.opening, sql, &rows, encode::put_row).await;
+        if copied.as_ref().is_err_and(Failed::is_taken) {
+            return Ok(false);
+        }
+        let is_copied = copied?;
+        if is_copied {
+            for position in positions {
+                self.outcomes[*position as usize] = RowOutcome::Written;
+            }
+        }
+        Ok(is_copied)
     }
 
     /// Merges rows until each has its answer: rows of which somebody else replaced the stored one at
-    /// the same moment are merged again.
-    async fn merge(
+    /// the same moment are merged again. In a transaction of its own each, if there is an `opening`.
+    pub(super) async fn merge(
         &mut self,
-        conn: &mut Conn,
-        sql: &Sql,
+        on: &On<'_>,
+        opening: Option<&str>,
         winners: &[u32],
-    ) -> Result<usize, Failed> {
-        let (mut met, mut again) = self.merge_once(conn, sql, winners).await?;
+    ) -> Result<(), Failed> {
+        let mut again = self.merge_once(on, opening, winners, false).await?;
         for _ in 0..MOST_RACES {
             if again.is_empty() {
-                return Ok(met);
+                return Ok(());
             }
             let rows = std::mem::take(&mut again);
-            (met, again) = self.merge_once(conn, sql, &rows).await?;
+            again = self.merge_once(on, opening, &rows, true).await?;
         }
         // They stay without an answer, and the batch comes again.
-        Ok(met)
+        Ok(())
     }
 
-    /// Merges rows in one statement, which is a transaction of its own unless one is open; answers
-    /// how many met a stored row, and which must be merged again.
+    /// Merges rows in one statement; answers which must be merged again.
     async fn merge_once(
         &mut self,
-        conn: &mut Conn,
-        sql: &Sql,
+        on: &On<'_>,
+        opening: Option<&str>,
         winners: &[u32],
-    ) -> Result<(usize, Vec<u32>), Failed> {
+        is_again: bool,
+    ) -> Result<Vec<u32>, Failed> {
         let rows: Vec<&R> = winners.iter().map(|p| self.rows[*p as usize]).collect();
-        let columns = encode::columns_of(&rows);
-        let params: Vec<&(dyn ToSql + Sync)> =
-            columns.iter().map(|c| c as &(dyn ToSql + Sync)).collect();
-        let statement = conn.prepared(&sql.merge).await?;
-        // Nothing is sent on a connection that is closed.
-        self.is_unknown = !conn.client.is_closed();
-        let answer = conn.client.query_one(&statement, &params).await;
-        self.is_unknown &= answer.as_ref().is_err_and(is_unanswered);
-        let merged = Merged::read(&answer?)?;
-        let mut classes = vec![met::NEW; rows.len()];
-        for (ordinal, class) in merged.ordinals.iter().zip(&merged.classes) {
-            let place = usize::try_from(*ordinal)
-                .ok()
-                .and_then(|o| o.checked_sub(1));
-            if let Some(place) = place.and_then(|place| classes.get_mut(place)) {
-                *place = *class;
+        let arrays = encode::columns_of(&rows);
+        let params = encode::typed(&arrays);
+        let answer = match opening {
+            Some(opening) => {
+                transaction::run_one(on.client, opening, &on.sql.merge, &params).await?
             }
-        }
-        let expected = classes.iter().filter(|c| **c < met::SAME).count();
-        if usize::try_from(merged.written) != Ok(expected) {
-            // Whatever becomes of the look: the rows may be there.
-            self.is_unknown = true;
-            self.raced(
-                conn,
-                sql,
-                &params,
-                winners,
-                &mut classes,
-                merged.xid.as_deref(),
-            )
-            .await?;
-            self.is_unknown = false;
-        }
-        let mut again = Vec::new();
-        for (position, class) in winners.iter().zip(&classes) {
-            if *class == met::AGAIN {
-                again.push(*position);
-                continue;
-            }
-            self.conflicts +=
-                u64::from(matches!(*class, met::LOWER_CONFLICT | met::HIGHER_CONFLICT));
-            self.outcomes[*position as usize] = match *class {
-                met::NEW | met::LOWER | met::LOWER_CONFLICT => RowOutcome::Written,
-                met::SAME => RowOutcome::Same,
-                met::IGNORED => ignored(),
-                _ => RowOutcome::Superseded,
-            };
-        }
-        Ok((merged.met, again))
-    }
-
-    /// Somebody else wrote one of the keys at the same time, or a trigger left a row out: looks
-    /// again which rows are there, and which of them this transaction wrote.
-    async fn raced(
-        &self,
-        conn: &mut Conn,
-        sql: &Sql,
-        params: &[&(dyn ToSql + Sync)],
-        winners: &[u32],
-        classes: &mut [i16],
-        xid: Option<&str>,
-    ) -> Result<(), Failed> {
-        let statement = conn.prepared(&sql.compare).await?;
-        let mut now = vec![met::IGNORED; winners.len()];
-        for row in conn.client.query(&statement, params).await? {
-            let (ordinal, class, by): (i32, i16, String) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            let Some(place) = usize::try_from(ordinal)
-                .ok()
-                .and_then(|ordinal| now.get_mut(ordinal.wrapping_sub(1)))
-            else {
-                continue;
-            };
-            let ours = xid.is_some_and(|xid| is_xid(xid, &by));
-            *place = if class == met::SAME && ours {
-                met::NEW
-            } else {
-                class
-            };
-        }
-        for (class, now) in classes.iter_mut().zip(now) {
-            if *class < met::SAME {
-                // What was lower and is ours now keeps its word on conflicts.
-                *class = match now {
-                    met::NEW => *class,
-                    // Somebody else has put another lower one there.
-                    met::LOWER | met::LOWER_CONFLICT => met::AGAIN,
-                    // Somebody has deleted the stored one meanwhile.
-                    met::IGNORED if *class != met::NEW => met::AGAIN,
-                    other => other,
-                };
-            }
-        }
-        Ok(())
-    }
-
-    /// Halves until the rows that the server refuses stand alone; one transaction.
-    async fn apart(&mut self, conn: &mut Conn, sql: &Sql, winners: &[u32]) -> Result<(), Error> {
-        conn.client.batch_execute("BEGIN").await?;
-        let mut result = self.halve(conn, sql, winners).await;
-        // Of what happened within the transaction nothing stays but by its commit.
-        self.is_unknown = false;
-        if result.is_ok() {
-            self.is_unknown = !conn.client.is_closed();
-            result = conn.client.batch_execute("COMMIT").await;
-            self.is_unknown &= result.as_ref().is_err_and(is_unanswered);
-        }
-        let Err(error) = result else {
-            return Ok(());
+            None => on.client.query_typed(&on.sql.merge, &params).await?,
         };
-        // Nothing of it counts, not even where the answer to COMMIT was lost: the rows come again,
-        // and then it shows what was kept.
-        for position in winners {
-            self.outcomes[*position as usize] = RowOutcome::NotTried;
+        let merged = Merged::read(only(&answer)?, rows.len())?;
+        on.habit.looked(merged.met);
+        let mut again = Vec::new();
+        for ((position, class), is_missed) in winners.iter().zip(merged.classes).zip(merged.missed)
+        {
+            match (class, is_missed) {
+                // Twice not there, and twice not taken.
+                (met::NEW, true) if is_again => {
+                    self.outcomes[*position as usize] = ignored();
+                }
+                (_, true) => again.push(*position),
+                (class, false) => self.settle_class(*position, class),
+            }
         }
-        // A connection that cannot even roll back is dropped.
-        if conn.client.batch_execute("ROLLBACK").await.is_err() {
-            conn.broken = true;
-        }
-        Err(error)
+        Ok(again)
     }
 
-    async fn halve(&mut self, conn: &mut Conn, sql: &Sql, winners: &[u32]) -> Result<(), Error> {
-        let mut parts: Vec<&[u32]> = vec![winners];
-        // The whole was refused a moment ago.
-        let mut is_first = true;
-        while let Some(part) = parts.pop() {
-            if part.is_empty() {
-                continue;
-            }
-            if !(is_first && part.len() > 1) {
-                conn.client.batch_execute("SAVEPOINT part").await?;
-                match self.merge(conn, sql, part).await {
-                    Ok(_) => {
-                        conn.client.batch_execute("RELEASE SAVEPOINT part").await?;
-                        continue;
-                    }
-                    Err(Failed::Store(error)) => return Err(error),
-                    Err(Failed::Rows(error)) => {
-                        conn.client
-                            .batch_execute("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part")
-                            .await?;
-                        if let [alone] = part {
-                            self.outcomes[*alone as usize] = RowOutcome::Rejected {
-                                code: failure::code_of(&error),
-                                reason: failure::text_of(&error),
-                            };
-                            continue;
-                        }
-                    }
-                }
-            }
-            is_first = false;
-            let (left, right) = part.split_at(part.len() / 2);
-            parts.extend([right, left]);
+    pub(super) fn answer(&mut self, position: u32, outcome: RowOutcome) {
+        self.outcomes[position as usize] = outcome;
+    }
+
+    /// Takes answers back: what they say was rolled back.
+    pub(super) fn forget(&mut self, positions: &[u32]) {
+        for position in positions {
+            self.outcomes[*position as usize] = RowOutcome::NotTried;
+            self.conflicts[*position as usize] = false;
         }
-        Ok(())
+    }
+
+    /// Answers for a row by its class; it was written, if its class says that it should be.
+    fn settle_class(&mut self, position: u32, class: i16) {
+        let position = position as usize;
+        self.conflicts[position] |= matches!(class, met::LOWER_CONFLICT | met::HIGHER_CONFLICT);
+        self.outcomes[position] = match class {
+            met::NEW | met::LOWER | met::LOWER_CONFLICT => RowOutcome::Written,
+            met::SAME => RowOutcome::Same,
+            _ => RowOutcome::Superseded,
+        };
     }
 }
 
-/// What a merge answers.
+/// What a merge answers, by row.
 struct Merged {
-    written: i64,
-    ordinals: Vec<i32>,
     classes: Vec<i16>,
-    xid: Option<String>,
+    /// Rows that should have been written and were not.
+    missed: Vec<bool>,
+    /// How many met a stored row.
     met: usize,
 }
 
 impl Merged {
-    fn read(row: &Row) -> Result<Self, Error> {
-        let ordinals: Vec<i32> = row.try_get(1)?;
-        Ok(Self {
-            written: row.try_get(0)?,
-            met: ordinals.len(),
-            ordinals,
-            classes: row.try_get(2)?,
-            xid: row.try_get(3)?,
-        })
+    fn read(row: &Row, rows: usize) -> Result<Self, Error> {
+        let (met, classes): (Vec<i32>, Vec<i16>) = (row.try_get(0)?, row.try_get(1)?);
+        let missed: Vec<i32> = row.try_get(2)?;
+        let mut merged = Self {
+            classes: vec![met::NEW; rows],
+            missed: vec![false; rows],
+            met: met.len(),
+        };
+        for (ordinal, class) in met.into_iter().zip(classes) {
+            if let Some(of_row) = place_of(ordinal).and_then(|p| merged.classes.get_mut(p)) {
+                *of_row = class;
+            }
+        }
+        for ordinal in missed {
+            if let Some(of_row) = place_of(ordinal).and_then(|p| merged.missed.get_mut(p)) {
+                *of_row = true;
+            }
+        }
+        Ok(merged)
     }
 }
 
-/// Ends a COPY and waits until its transaction is committed.
-async fn finish(mut sink: Pin<&mut CopyInSink<Bytes>>) -> Result<u64, Error> {
-    let rows = sink.as_mut().finish().await?;
-    // That was the answer for the rows. What comes next is the one for the transaction: an error
-    // (of a deferred constraint, of a server that goes down), or that the server is ready, for
-    // which the library has no word here.
-    match sink.finish().await {
-        Err(error) if !failure::is_unexpected_message(&error) => Err(error),
-        _ => Ok(rows),
-    }
-}
-
-/// The server did not get to say what became of the statement.
-fn is_unanswered(error: &Error) -> bool {
-    error.as_db_error().is_none()
-}
-
-/// Whether the 32 bits of a row's `xmin` are those of a transaction's 64-bit number.
-fn is_xid(full: &str, xmin: &str) -> bool {
-    let (Ok(full), Ok(xmin)) = (full.parse::<u64>(), xmin.parse::<u64>()) else {
-        return false;
-    };
-    full & 0xffff_ffff == xmin
+/// The place of what SQL counts from 1.
+fn place_of(ordinal: i32) -> Option<usize> {
+    usize::try_from(ordinal).ok()?.checked_sub(1)
 }
 
 /// Why the server could never hold the row, where that can be told without asking it.
@@ -534,4 +445,9 @@ fn ignored() -> RowOutcome {
         code: "IGNORED".to_owned(),
         reason: "a trigger or a rule of the database left the row out".to_owned(),
     }
+}
+
+/// The one row of an answer.
+pub(crate) fn only(rows: &[Row]) -> Result<&Row, Failed> {
+    rows.first().ok_or(Failed::NoAnswer)
 }

@@ -3,7 +3,9 @@
 //! All steps run in one transaction under an advisory lock, and what is pending is decided under
 //! that lock: a second process that migrates at the same time waits, and then finds nothing to do.
 
+use mds_core::Kind;
 use sha2::{Digest, Sha256};
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
 use super::failed;
@@ -32,6 +34,8 @@ pub(crate) struct Opened {
     pub(crate) last_revision: i64,
     /// Row security binds the role that we are.
     pub(crate) is_bound: bool,
+    /// By kind: the table is one table, without parts.
+    pub(crate) has_places: [bool; 4],
 }
 
 /// Why a database was not migrated or opened.
@@ -110,12 +114,32 @@ async fn opened(client: &Client, migrates: bool) -> Result<Opened, MigrateError>
         return Err(MigrateError::Outdated { found, wanted });
     }
     let sql = "SELECT store_id::text, last_revision, row_security_active('bars') FROM mds_meta";
-    let row = client.query_one(sql, &[]).await?;
+    let row = client.query_typed_one(sql, &[]).await?;
     Ok(Opened {
         store_id: row.try_get(0)?,
         last_revision: row.try_get(1)?,
         is_bound: row.try_get(2)?,
+        has_places: has_places(client).await?,
     })
+}
+
+/// Which tables are one table each: neither partitioned nor with tables that inherit from them,
+/// as those of TimescaleDB.
+async fn has_places(client: &Client) -> Result<[bool; 4], Error> {
+    let sql = "SELECT c.relkind = 'r' AND NOT EXISTS \
+         (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid) AND NOT EXISTS \
+         (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tgname = 'ts_insert_blocker') \
+         FROM unnest($1::text[]) WITH ORDINALITY AS u (name, ord) \
+         JOIN pg_class AS c ON c.oid = u.name::regclass ORDER BY u.ord";
+    let tables = Kind::ALL.map(Kind::table);
+    let mut places = [false; 4];
+    let rows = client
+        .query_typed(sql, &[(&&tables[..], Type::TEXT_ARRAY)])
+        .await?;
+    for (has_place, row) in places.iter_mut().zip(rows) {
+        *has_place = row.try_get(0)?;
+    }
+    Ok(places)
 }
 
 /// The version of the schema; 0 where there is none and none is in the way.
@@ -142,7 +166,7 @@ async fn version_of(client: &Client) -> Result<i64, MigrateError> {
     let sql = "SELECT version, checksum FROM mds_migrations ORDER BY version";
     let mut found = 0;
     let known = MIGRATIONS.last().map_or(0, |m| m.version);
-    for row in client.query(sql, &[]).await? {
+    for row in client.query_typed(sql, &[]).await? {
         let (version, checksum): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
         found = version;
         if version > known {
@@ -158,7 +182,10 @@ async fn version_of(client: &Client) -> Result<i64, MigrateError> {
 
 async fn has_relation(client: &Client, name: &str) -> Result<bool, Error> {
     let sql = "SELECT to_regclass($1) IS NOT NULL";
-    client.query_one(sql, &[&name]).await?.try_get(0)
+    client
+        .query_typed_one(sql, &[(&name, Type::TEXT)])
+        .await?
+        .try_get(0)
 }
 
 fn report(from: i64, applied: bool) -> MigrationReport {

@@ -6,7 +6,8 @@
 //! | `pool` | connections |
 //! | `schema`, `migrate` | tables and views, as numbered migrations |
 //! | `sql`, `encode` | statements spelled out of the columns of a kind, values in binary |
-//! | `merge`, `habit` | one batch: which rows are written, by which way |
+//! | `transaction` | transactions that rely on nothing but themselves |
+//! | `merge`, `stored`, `apart`, `habit` | one batch: which rows are written, by which way |
 //! | `read` | queries in bounded memory, figures, deletion |
 //! | `sqlstate`, `failure` | what each error of the server means |
 //!
@@ -15,6 +16,7 @@
 //!   leaves no session in the middle of a transaction;
 //! - a connection goes back to the pool at rest or not at all.
 
+mod apart;
 mod bare;
 mod dsn;
 mod encode;
@@ -27,29 +29,36 @@ mod pool;
 mod read;
 mod sql;
 mod sqlstate;
+mod stored;
 mod tls;
+mod transaction;
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mds_core::{
-    Bar, Batch, ErrorKind, Fundamentals, News, OptionSnap, Record, SinkError, TenantId, WriteReport,
+    Bar, Batch, ErrorKind, Fundamentals, News, OptionSnap, Record, SinkError, TenantId, Value,
+    WriteReport,
 };
 
 pub(crate) use bare::{bare_copy, truncate_bars};
 pub use dsn::{Dsn, DsnError};
 
 use self::habit::Habit;
-use self::merge::Work;
+use self::merge::{On, Work};
 use self::pool::{Conn, ConnectError, Pool};
 use self::sql::Sql;
+use self::transaction::Failed;
 use crate::{MigrationReport, OpenOptions, StoreError};
 
 /// How far the kept revision runs ahead of the written ones, so that it is not written with every
 /// batch.
 const REVISION_AHEAD: i64 = 1_000_000;
+
+/// Sources that are told apart when it is learned what their rows are like.
+const SOURCES: usize = 16;
 
 /// An open PostgreSQL store; cheap to clone.
 #[derive(Clone)]
@@ -63,7 +72,8 @@ struct Shared {
     store_id: String,
     read_only: bool,
     sql: [Sql; 4],
-    habits: [Habit; 4],
+    /// By kind and source.
+    habits: [[Habit; SOURCES]; 4],
     /// No revision above it was written, as the server knows.
     revision: AtomicI64,
     /// The greatest revision that this process has handed in.
@@ -72,6 +82,8 @@ struct Shared {
     tenants: Mutex<HashSet<TenantId>>,
     /// Row security binds this role, so each transaction says whose rows it is about.
     is_bound: bool,
+    /// By kind: the table is one table, so that a place in it says which row is there.
+    has_places: [bool; 4],
 }
 
 impl std::fmt::Debug for PostgresStore {
@@ -167,10 +179,6 @@ impl PostgresStore {
         })
         .await?
         .map_err(|e| e.into_store_error(&name))?;
-        let habits: [Habit; 4] = std::array::from_fn(|_| Habit::default());
-        if opened.is_bound {
-            habits.iter().for_each(Habit::forbid_copy);
-        }
         Ok(Self {
             shared: Arc::new(Shared {
                 dsn: name,
@@ -183,11 +191,12 @@ impl PostgresStore {
                     Sql::of::<Fundamentals>(),
                     Sql::of::<News>(),
                 ],
-                habits,
+                habits: Default::default(),
                 revision: AtomicI64::new(opened.last_revision),
                 highest: AtomicI64::new(opened.last_revision),
                 tenants: Mutex::default(),
                 is_bound: opened.is_bound,
+                has_places: opened.has_places,
             }),
         })
     }
@@ -358,35 +367,47 @@ where
     R: Record,
     T: Borrow<R>,
 {
-    if let Err(error) = prepare(
-        conn,
-        shared,
-        tenant,
-        part.iter().map(|r| r.borrow().revision()),
-    )
-    .await
-    {
-        return WriteReport::failed(part.len(), failure::sink_error(&shared.dsn, error));
+    let opening = transaction::opening(shared.is_bound.then_some(tenant));
+    let revisions = part.iter().map(|r| r.borrow().revision());
+    if let Err(failed) = prepare(conn, shared, &opening, tenant, revisions).await {
+        return WriteReport::failed(part.len(), failed.into_sink_error(&shared.dsn));
     }
     let index = R::KIND as usize;
-    Work::<R>::new(part)
-        .run(conn, &shared.sql[index], &shared.habits[index], &shared.dsn)
-        .await
+    let on = On {
+        client: &conn.client,
+        sql: &shared.sql[index],
+        habit: &shared.habits[index][source_of(part.iter().next().map(Borrow::borrow))],
+        opening: &opening,
+        is_bound: shared.is_bound,
+        has_places: shared.has_places[index],
+        is_broken: AtomicBool::new(false),
+    };
+    let report = Work::<R>::new(part).run(&on, &shared.dsn).await;
+    conn.broken |= on.is_broken.into_inner();
+    report
 }
 
-/// What has to be so before rows are written: the session speaks for the tenant, the tenant is
-/// known, and no revision goes above the one that the server keeps.
+/// The number of the source of a batch, by the vendor of its first row.
+fn source_of<R: Record>(row: Option<&R>) -> usize {
+    let vendor = row.zip(R::column("vendor")).map(|(row, c)| row.value(c));
+    let Some(Value::Text(vendor)) = vendor else {
+        return 0;
+    };
+    let sum = vendor.bytes().fold(0_usize, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(usize::from(byte))
+    });
+    sum % SOURCES
+}
+
+/// What has to be so before rows are written: the tenant is known, and no revision goes above the
+/// one that the server keeps.
 async fn prepare(
-    conn: &mut Conn,
+    conn: &Conn,
     shared: &Shared,
+    opening: &str,
     tenant: TenantId,
     revisions: impl Iterator<Item = i64>,
-) -> Result<(), tokio_postgres::Error> {
-    if shared.is_bound && conn.tenant != Some(tenant) {
-        let sql = format!("SET app.tenant_id = '{tenant}'");
-        conn.client.batch_execute(&sql).await?;
-        conn.tenant = Some(tenant);
-    }
+) -> Result<(), Failed> {
     let lock = || {
         shared
             .tenants
@@ -396,7 +417,7 @@ async fn prepare(
     if !lock().contains(&tenant) {
         let sql =
             format!("INSERT INTO tenants (tenant_id) VALUES ('{tenant}') ON CONFLICT DO NOTHING");
-        conn.client.batch_execute(&sql).await?;
+        transaction::run_all(&conn.client, opening, &sql).await?;
         lock().insert(tenant);
     }
     let highest = revisions.max().unwrap_or(0);
@@ -405,7 +426,7 @@ async fn prepare(
         let ahead = highest.saturating_add(REVISION_AHEAD);
         let sql =
             format!("UPDATE mds_meta SET last_revision = {ahead} WHERE last_revision < {ahead}");
-        conn.client.batch_execute(&sql).await?;
+        transaction::run_all(&conn.client, opening, &sql).await?;
         shared.revision.fetch_max(ahead, Ordering::Relaxed);
     }
     Ok(())

@@ -7,14 +7,12 @@
 //! - A connection lives for half an hour, give or take a tenth, so that load spreads over the
 //!   servers behind one name.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mds_core::TenantId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_postgres::{Client, Error, NoTls, Statement};
+use tokio_postgres::{Client, Error, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::dsn::Server;
@@ -24,12 +22,6 @@ use super::tls;
 const MAX_CONNECTIONS: usize = 16;
 /// How long a connection is kept.
 const LIFETIME: Duration = Duration::from_secs(1_800);
-/// What every session is set to. The time limits are those of one statement and of a lock; the
-/// write path has a longer one around them.
-const SESSION: &str = "SET statement_timeout = '25s'; SET lock_timeout = '10s'; \
-     SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'; \
-     SET datestyle = 'ISO'; SET extra_float_digits = 1; SET plan_cache_mode = 'force_custom_plan'; SET client_min_messages = 'warning'";
-
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
@@ -44,25 +36,9 @@ pub(crate) enum ConnectError {
 /// A session that is lent out.
 pub(crate) struct Conn {
     pub(crate) client: Client,
-    /// Statements prepared in this session, by their text.
-    statements: HashMap<String, Statement>,
     dies: Instant,
     /// Its session is not at rest: it must not be used again.
     pub(crate) broken: bool,
-    /// The tenant that the session speaks for.
-    pub(crate) tenant: Option<TenantId>,
-}
-
-impl Conn {
-    /// The statement, prepared once a session.
-    pub(crate) async fn prepared(&mut self, sql: &str) -> Result<Statement, Error> {
-        if let Some(statement) = self.statements.get(sql) {
-            return Ok(statement.clone());
-        }
-        let statement = self.client.prepare(sql).await?;
-        self.statements.insert(sql.to_owned(), statement.clone());
-        Ok(statement)
-    }
 }
 
 struct Shared {
@@ -206,14 +182,11 @@ impl Pool {
             drop(tokio::spawn(connection));
             client
         };
-        client.batch_execute(SESSION).await?;
         let share = 0.9 + 0.2 * fastrand::f64();
         Ok(Conn {
             client,
-            statements: HashMap::new(),
             dies: Instant::now() + LIFETIME.mul_f64(share),
             broken: false,
-            tenant: None,
         })
     }
 

@@ -346,7 +346,7 @@ impl PostgresStore {
             let sql = sql.clone();
             let part = self
                 .with("delete records", move |conn| async move {
-                    let result = conn.client.execute(sql.as_str(), &[]).await;
+                    let result = conn.client.execute_typed(&sql, &[]).await;
                     (super::at_rest(conn, result.as_ref().err()), result)
                 })
                 .await?;
@@ -383,7 +383,7 @@ impl PostgresStore {
         read: impl FnOnce(&Row) -> Result<V, Error> + Send + 'static,
     ) -> Result<V, StoreError> {
         self.with(operation, move |conn| async move {
-            let result = conn.client.query_one(sql.as_str(), &[]).await;
+            let result = conn.client.query_typed_one(&sql, &[]).await;
             let back = super::at_rest(conn, result.as_ref().err());
             (back, result.and_then(|row| read(&row)))
         })
@@ -397,7 +397,7 @@ impl PostgresStore {
         read: impl Fn(&Row) -> Result<V, Error> + Send + 'static,
     ) -> Result<Vec<V>, StoreError> {
         self.with(operation, move |conn| async move {
-            let result = conn.client.query(sql.as_str(), &[]).await;
+            let result = conn.client.query_typed(&sql, &[]).await;
             let back = super::at_rest(conn, result.as_ref().err());
             (
                 back,
@@ -415,12 +415,9 @@ async fn stream<R: Record>(
     chunks: &mpsc::Sender<Result<Vec<R>, StoreError>>,
 ) -> Result<(), Error> {
     conn.client.batch_execute(cursor).await?;
-    let fetch = conn
-        .client
-        .prepare(&format!("FETCH {CHUNK_ROWS} FROM rows"))
-        .await?;
+    let fetch = format!("FETCH {CHUNK_ROWS} FROM rows");
     loop {
-        let rows = conn.client.query(&fetch, &[]).await?;
+        let rows = conn.client.query_typed(&fetch, &[]).await?;
         let is_last = rows.len() < CHUNK_ROWS;
         let records: Vec<R> = rows.iter().map(record).collect::<Result<_, _>>()?;
         // Nobody wants the rest: done.

@@ -11,12 +11,12 @@ use super::encode;
 pub(crate) struct Sql {
     /// Copies rows that are new straight into the table.
     pub(crate) copy: String,
-    /// Merges arrays of columns: which rows met a stored one, how they rank, and how many rows
-    /// were written.
+    /// Merges arrays of columns: which rows met a stored one, how they rank, and which rows were
+    /// not written although they should have been.
     pub(crate) merge: String,
-    /// Compares arrays of columns with what is stored, after a merge that wrote fewer rows than it
-    /// should have.
-    pub(crate) compare: String,
+    /// Replaces stored rows by arrays of columns, each at the place where it was seen, unless
+    /// somebody else was there meanwhile: which rows were written.
+    pub(crate) replace: String,
 }
 
 /// How a row of a batch ranks against the stored one, as `merge` and `compare` answer.
@@ -33,10 +33,6 @@ pub(crate) mod met {
     pub(crate) const HIGHER_CONFLICT: i16 = 3;
     /// The stored row ranks higher.
     pub(crate) const HIGHER: i16 = 4;
-    /// The row is not there although the server took it.
-    pub(crate) const IGNORED: i16 = 5;
-    /// It must be merged again.
-    pub(crate) const AGAIN: i16 = 6;
 }
 
 impl Sql {
@@ -46,17 +42,11 @@ impl Sql {
         let columns = names::<R>();
         let list = columns.join(", ");
         let keys = key_columns::<R>();
-        let join = keys
-            .iter()
-            .map(|k| format!("t.{k} = i.{k}"))
-            .collect::<Vec<_>>()
-            .join(" AND ");
-        let set = columns
-            .iter()
-            .filter(|c| !keys.contains(c))
-            .map(|c| format!("{c} = excluded.{c}"))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let values: Vec<_> = columns.iter().filter(|c| !keys.contains(c)).collect();
+        let set = |from: &str| {
+            let set: Vec<_> = values.iter().map(|c| format!("{c} = {from}.{c}")).collect();
+            set.join(", ")
+        };
         let input = format!(
             "SELECT * FROM unnest({}) WITH ORDINALITY AS u ({list}, ord)",
             parameters::<R>()
@@ -83,36 +73,39 @@ impl Sql {
             .map(|k| format!("s.{k} = i.{k}"))
             .collect::<Vec<_>>()
             .join(" AND ");
-        let replace = columns
-            .iter()
-            .filter(|c| !keys.contains(c))
-            .map(|c| format!("{c} = j.{c}"))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let value_list = values.iter().map(|c| **c).collect::<Vec<_>>().join(", ");
         Self {
             copy: format!("COPY {table} ({list}) FROM STDIN (FORMAT binary)"),
             // One look at the index a row (LIMIT keeps the planner from reading the whole table).
             // A row that changes nothing is not even locked: its lock alone writes 170 bytes of
-            // log. One that replaces goes straight to the place of the old one. Guards decide races.
+            // log. All others go through one INSERT in the order of keys, so that two merges never
+            // wait for each other; its guard decides races.
             merge: format!(
-                "WITH j AS MATERIALIZED (SELECT i.*, t.place, ({class})::int2 AS class \
-                 FROM ({input}) AS i LEFT JOIN LATERAL (SELECT {stored_columns}, s.ctid AS place \
+                "WITH j AS MATERIALIZED (SELECT i.*, t.found, ({class})::int2 AS class \
+                 FROM ({input}) AS i LEFT JOIN LATERAL (SELECT {stored_columns}, true AS found \
                  FROM {table} AS s WHERE {lookup} LIMIT 1) AS t ON true), \
-                 upd AS (UPDATE {table} AS s SET {replace} FROM j \
-                 WHERE s.ctid = j.place AND j.class < {same} RETURNING 1), \
                  ins AS (INSERT INTO {table} ({list}) SELECT {list} FROM j \
-                 WHERE j.place IS NULL ORDER BY j.ord \
+                 WHERE {is_tried} ORDER BY j.ord \
                  ON CONFLICT ({conflict}) DO UPDATE SET {set} \
-                 WHERE {excluded} > {target} RETURNING 1) \
-                 SELECT (SELECT count(*) FROM ins) + (SELECT count(*) FROM upd), \
-                 coalesce((SELECT array_agg(ord::int4) FROM j WHERE place IS NOT NULL), '{{}}'), \
-                 coalesce((SELECT array_agg(class) FROM j WHERE place IS NOT NULL), '{{}}'), \
-                 pg_current_xact_id_if_assigned()::text",
-                same = met::SAME,
+                 WHERE {excluded} > {target} RETURNING {conflict}) \
+                 SELECT coalesce((SELECT array_agg(ord::int4) FROM j WHERE found), '{{}}'), \
+                 coalesce((SELECT array_agg(class) FROM j WHERE found), '{{}}'), \
+                 CASE WHEN (SELECT count(*) FROM ins) < (SELECT count(*) FROM j WHERE {is_tried}) \
+                 THEN ARRAY(SELECT ord::int4 FROM j WHERE ({is_tried}) AND ({conflict}) NOT IN \
+                 (SELECT {conflict} FROM ins)) ELSE '{{}}' END",
+                is_tried = format_args!("found IS NULL OR class < {}", met::SAME),
+                set = set("excluded"),
             ),
-            compare: format!(
-                "WITH i AS MATERIALIZED ({input}) SELECT i.ord::int4, ({class})::int2, \
-                 t.xmin::text FROM i JOIN {table} t ON {join}"
+            // The place and the transaction that wrote it are the identity of one version of a row:
+            // a place is not used again by the same transaction.
+            replace: format!(
+                "WITH u AS (UPDATE {table} AS s SET {set} \
+                 FROM unnest($1::tid[], $2::xid[], {parameters}) WITH ORDINALITY \
+                 AS j (place, writer, {value_list}, ord) \
+                 WHERE s.ctid = j.place AND s.xmin = j.writer RETURNING j.ord) \
+                 SELECT coalesce(array_agg(ord::int4), '{{}}') FROM u",
+                set = set("j"),
+                parameters = value_parameters::<R>(3),
             ),
         }
     }
@@ -135,13 +128,24 @@ pub(crate) fn key_columns<R: Record>() -> Vec<&'static str> {
 }
 
 fn parameters<R: Record>() -> String {
+    numbered(R::COLUMNS.iter(), 1)
+}
+
+fn value_parameters<R: Record>(first: usize) -> String {
+    let is_value = |c: &&Column| c.role == ColumnRole::Value;
+    numbered(R::COLUMNS.iter().filter(is_value), first)
+}
+
+/// Array parameters for columns and the revision.
+fn numbered<'a>(columns: impl Iterator<Item = &'a Column>, first: usize) -> String {
     let mut text = String::new();
-    for (number, column) in (1..).zip(R::COLUMNS) {
-        let ty = encode::type_of(*column);
+    let mut number = first;
+    for column in columns {
         // Writing into memory cannot fail.
-        _ = write!(text, "${number}::{}[], ", ty.name());
+        _ = write!(text, "${number}::{}[], ", encode::type_of(*column).name());
+        number += 1;
     }
-    _ = write!(text, "${}::int8[]", R::COLUMNS.len() + 1);
+    _ = write!(text, "${number}::int8[]");
     text
 }
 

@@ -1,0 +1,222 @@
+//! Which rows of a batch are stored already, found out on this side of the wire.
+//!
+//! A merge looks every row up by its key. Where most of the rows at the times of a batch are those
+//! of the batch (the same file again, a later revision of it), reading them all costs the server a
+//! tenth of that, and it writes nothing at all for what is the same. Where there are many others
+//! at these times, the look gives up early and the batch is merged.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::error::Error as StdError;
+
+use bytes::BytesMut;
+use mds_core::{Column, ColumnRole, ColumnType, Record, Value};
+use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::{Client, Error, Row};
+
+use super::encode::{self, ArrayParam};
+use super::sql::{self, met};
+use super::transaction::{self, Failed};
+
+/// How many rows are read for each row of the batch, at most.
+const READ_PER_ROW: usize = 3;
+
+/// Where a version of a row is, and who wrote it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) ctid: [u8; 6],
+    pub(crate) xmin: [u8; 4],
+}
+
+/// How each row of a batch ranks against the stored one.
+#[derive(Debug)]
+pub(crate) struct Compared {
+    /// A class of [`met`] for each row.
+    pub(crate) classes: Vec<i16>,
+    /// Where the stored row is.
+    pub(crate) places: Vec<Option<Place>>,
+}
+
+/// Any value, as the protocol has it.
+struct Raw<'a>(Option<&'a [u8]>);
+
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        Ok(Self(Some(raw)))
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        Ok(Self(None))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// Compares `rows` (keys differ, in the order of keys) with what is stored; `None` where there are
+/// too many others at the same times.
+pub(crate) async fn compare<R: Record>(
+    client: &Client,
+    opening: &str,
+    rows: &[&R],
+    has_places: bool,
+) -> Result<Option<Compared>, Failed> {
+    let look = Look::new(rows, has_places);
+    let params = encode::typed(&look.params);
+    let stored = transaction::run_one(client, opening, &look.sql, &params).await?;
+    if stored.len() >= look.limit {
+        return Ok(None);
+    }
+    let mut keys = BytesMut::new();
+    let known = by_key(rows, &mut keys);
+    let mut compared = Compared {
+        classes: vec![met::NEW; rows.len()],
+        places: vec![None; rows.len()],
+    };
+    let mut key = BytesMut::new();
+    for row in &stored {
+        key.clear();
+        for (position, _) in columns::<R>(ColumnRole::Key) {
+            let raw: Raw<'_> = row.try_get(position)?;
+            encode::put_raw(&mut key, raw.0);
+        }
+        if let Some(number) = known.get(&key[..]) {
+            compared.classes[*number] = class_of(rows[*number], row)?;
+            compared.places[*number] = place_of::<R>(row)?;
+        }
+    }
+    Ok(Some(compared))
+}
+
+/// The query for all rows at the times of a batch, and with the parts of the key that all rows of
+/// the batch have in common.
+struct Look {
+    sql: String,
+    params: Vec<ArrayParam>,
+    limit: usize,
+}
+
+impl Look {
+    fn new<R: Record>(rows: &[&R], has_places: bool) -> Self {
+        let mut params = Vec::new();
+        let mut wanted = Vec::new();
+        for (position, column) in columns::<R>(ColumnRole::Key) {
+            let is_time = column.ty == ColumnType::Timestamp;
+            let mut values = ArrayParam::new(encode::type_of(*column), 16);
+            let mut last = Value::Null;
+            for row in rows {
+                let value = row.value(position);
+                if value != last {
+                    values.push(value);
+                    last = value;
+                }
+                if !is_time && values.len() > 1 {
+                    break;
+                }
+            }
+            if is_time || values.len() == 1 {
+                params.push(values);
+                wanted.push(format!("{} = ANY (${})", column.name, params.len()));
+            }
+        }
+        let place = if has_places {
+            "ctid, xmin"
+        } else {
+            "NULL::tid, NULL::xid"
+        };
+        let limit = rows.len() * READ_PER_ROW + 1_000;
+        let sql = format!(
+            "SELECT {}, {place} FROM {} WHERE {} LIMIT {limit}",
+            sql::names::<R>().join(", "),
+            R::KIND.table(),
+            wanted.join(" AND ")
+        );
+        Self { sql, params, limit }
+    }
+}
+
+/// The columns of a role, with their positions.
+fn columns<R: Record>(role: ColumnRole) -> impl Iterator<Item = (usize, &'static Column)> {
+    let columns = R::COLUMNS.iter().enumerate();
+    columns.filter(move |(_, column)| column.role == role)
+}
+
+/// The numbers of the rows by their keys, as the protocol has them.
+fn by_key<'k, R: Record>(rows: &[&R], keys: &'k mut BytesMut) -> HashMap<&'k [u8], usize> {
+    let mut ends = Vec::with_capacity(rows.len());
+    for row in rows {
+        for (position, _) in columns::<R>(ColumnRole::Key) {
+            encode::put(keys, row.value(position));
+        }
+        ends.push(keys.len());
+    }
+    let keys: &'k [u8] = keys;
+    let mut start = 0;
+    let mut known = HashMap::with_capacity(rows.len());
+    for (number, end) in ends.into_iter().enumerate() {
+        known.insert(&keys[start..end], number);
+        start = end;
+    }
+    known
+}
+
+/// How `ours` ranks against the stored row: as `Record::rank_cmp`, without making a record of it.
+fn class_of<R: Record>(ours: &R, stored: &Row) -> Result<i16, Error> {
+    let revision: i64 = stored.try_get(R::COLUMNS.len())?;
+    let mut rank = match R::column("provisional") {
+        Some(position) => {
+            let provisional: bool = stored.try_get(position)?;
+            ours.is_settled().cmp(&!provisional)
+        }
+        None => Ordering::Equal,
+    };
+    rank = rank.then(ours.revision().cmp(&revision));
+    let mut values = columns::<R>(ColumnRole::Value);
+    while rank.is_eq()
+        && let Some((position, _)) = values.next()
+    {
+        let raw: Raw<'_> = stored.try_get(position)?;
+        rank = value_cmp(ours.value(position), raw.0);
+    }
+    let same_revision = ours.revision() == revision;
+    Ok(match (rank, same_revision) {
+        (Ordering::Equal, _) => met::SAME,
+        (Ordering::Greater, true) => met::LOWER_CONFLICT,
+        (Ordering::Greater, false) => met::LOWER,
+        (Ordering::Less, true) => met::HIGHER_CONFLICT,
+        (Ordering::Less, false) => met::HIGHER,
+    })
+}
+
+/// Absent lowest, text bytewise, numbers as the server orders them.
+fn value_cmp(ours: Value<'_>, stored: Option<&[u8]>) -> Ordering {
+    match (ours, stored) {
+        (Value::Null, None) => Ordering::Equal,
+        (Value::Null, Some(_)) => Ordering::Less,
+        (_, None) => Ordering::Greater,
+        (Value::Text(text), Some(raw)) => text.as_bytes().cmp(raw),
+        (Value::Float(number), Some(raw)) => {
+            let stored = raw.try_into().map_or(f64::NAN, f64::from_be_bytes);
+            // NaN is above all others, and another program may have put one there.
+            let or_nan = || number.is_nan().cmp(&stored.is_nan());
+            number.partial_cmp(&stored).unwrap_or_else(or_nan)
+        }
+        (other, Some(raw)) => {
+            let mut bytes = BytesMut::new();
+            encode::put(&mut bytes, other);
+            // Behind its length.
+            bytes[4..].cmp(raw)
+        }
+    }
+}
+
+fn place_of<R: Record>(row: &Row) -> Result<Option<Place>, Error> {
+    let ctid: Raw<'_> = row.try_get(R::COLUMNS.len() + 1)?;
+    let xmin: Raw<'_> = row.try_get(R::COLUMNS.len() + 2)?;
+    let (Some(ctid), Some(xmin)) = (ctid.0, xmin.0) else {
+        return Ok(None);
+    };
+    let place = ctid.try_into().ok().zip(xmin.try_into().ok());
+    Ok(place.map(|(ctid, xmin)| Place { ctid, xmin }))
+}

@@ -1,0 +1,191 @@
+//! Transactions that rely on nothing but themselves.
+//!
+//! A pooler between us and the server may give each transaction another session, so whatever a
+//! transaction needs (limits of time, the tenant it speaks for, how it is planned) is said inside
+//! of it, and no statement is prepared under a name.
+
+use bytes::BytesMut;
+use futures_util::future::{join, join3};
+use futures_util::{SinkExt as _, pin_mut};
+use mds_core::{ErrorKind, SinkError, TenantId};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Row};
+
+use super::{encode, failure};
+
+/// Bytes of a COPY that are sent at once.
+const COPY_CHUNK: usize = 64 * 1024;
+/// What every transaction that writes is set to. The limits of time are those of one statement and
+/// of a lock; the write path has a longer one around them. Each statement looks rows up by their
+/// keys: without the other ways a table that was never analyzed is not read from end to end.
+const LOCALS: &str = "SET LOCAL statement_timeout = '25s'; SET LOCAL lock_timeout = '10s'; \
+     SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL enable_seqscan = off; \
+     SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off; SET CONSTRAINTS ALL IMMEDIATE";
+
+/// A parameter and its type.
+pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// Why a transaction did not give its answers.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// The server said no, or nothing.
+    Server {
+        error: Error,
+        /// COMMIT was sent, and nobody knows what became of it.
+        is_unknown: bool,
+    },
+    /// The server answered with fewer rows than the statement has.
+    NoAnswer,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Server {
+            error,
+            is_unknown: false,
+        }
+    }
+}
+
+impl Failed {
+    /// Whether the server refuses one or more of the rows; else no row is to blame.
+    pub(crate) fn is_of_rows(&self) -> bool {
+        matches!(self, Self::Server { error, .. }
+            if failure::kind_of(error) == ErrorKind::Rejected)
+    }
+
+    /// Whether a unique key is taken.
+    pub(crate) fn is_taken(&self) -> bool {
+        matches!(self, Self::Server { error, .. } if failure::code_of(error) == "23505")
+    }
+
+    /// The error of a write.
+    pub(crate) fn into_sink_error(self, dsn: &str) -> SinkError {
+        match self {
+            Self::Server { error, is_unknown } => {
+                let told = failure::sink_error(dsn, error);
+                if is_unknown {
+                    told.with_unknown_outcome()
+                } else {
+                    told
+                }
+            }
+            Self::NoAnswer => {
+                let text = format!("{dsn}: the server gave no answer to a merge");
+                SinkError::new(ErrorKind::Unknown, "NO_ANSWER", text).with_unknown_outcome()
+            }
+        }
+    }
+}
+
+/// The text that opens a transaction; it speaks for `tenant` where row security binds the role.
+pub(crate) fn opening(tenant: Option<TenantId>) -> String {
+    match tenant {
+        Some(tenant) => format!("BEGIN; {LOCALS}; SET LOCAL app.tenant_id = '{tenant}'"),
+        None => format!("BEGIN; {LOCALS}"),
+    }
+}
+
+/// Runs one statement in a transaction of its own: sent as a whole, one way there and back.
+pub(crate) async fn run_one(
+    client: &Client,
+    opening: &str,
+    sql: &str,
+    params: &[Param<'_>],
+) -> Result<Vec<Row>, Failed> {
+    let is_sent = !client.is_closed();
+    let statement = client.query_typed(sql, params);
+    let answers = join3(client.batch_execute(opening), statement, commit(client)).await;
+    end(answers, is_sent)
+}
+
+/// Runs statements without parameters in a transaction of their own.
+pub(crate) async fn run_all(client: &Client, opening: &str, sql: &str) -> Result<(), Failed> {
+    let is_sent = !client.is_closed();
+    let statements = client.batch_execute(sql);
+    let answers = join3(client.batch_execute(opening), statements, commit(client)).await;
+    end(answers, is_sent)
+}
+
+/// Copies rows, each as `put` encodes it, in a transaction of its own; answers whether they went
+/// in: all, or, where a trigger leaves some of them out, none.
+pub(crate) async fn copy_in<T: Copy>(
+    client: &Client,
+    opening: &str,
+    sql: &str,
+    rows: &[T],
+    put: impl Fn(&mut BytesMut, T),
+) -> Result<bool, Failed> {
+    let copied = copy_open(client, opening, sql, rows, put).await;
+    if copied.as_ref().is_ok_and(|c| *c == rows.len() as u64) {
+        end_open(client).await?;
+        return Ok(true);
+    }
+    let rolled_back = client.batch_execute("ROLLBACK").await;
+    copied?;
+    rolled_back?;
+    Ok(false)
+}
+
+/// Opens a transaction and copies rows in it; answers how many there are now.
+async fn copy_open<T: Copy>(
+    client: &Client,
+    opening: &str,
+    sql: &str,
+    rows: &[T],
+    put: impl Fn(&mut BytesMut, T),
+) -> Result<u64, Error> {
+    // The name of the statement lives within the transaction only: it is given up before the end.
+    let (opened, statement) = join(client.batch_execute(opening), client.prepare(sql)).await;
+    opened?;
+    let statement = statement?;
+    let sink = client.copy_in(&statement).await?;
+    drop(statement);
+    pin_mut!(sink);
+    let mut chunk = BytesMut::with_capacity(COPY_CHUNK + 1_024);
+    chunk.extend_from_slice(encode::COPY_HEAD);
+    for row in rows {
+        put(&mut chunk, *row);
+        if chunk.len() >= COPY_CHUNK {
+            sink.feed(chunk.split().freeze()).await?;
+            chunk.reserve(COPY_CHUNK + 1_024);
+        }
+    }
+    chunk.extend_from_slice(encode::COPY_END);
+    sink.feed(chunk.freeze()).await?;
+    sink.finish().await
+}
+
+/// Commits a transaction that was opened by hand.
+pub(crate) async fn end_open(client: &Client) -> Result<(), Failed> {
+    let is_sent = !client.is_closed();
+    end((Ok(()), Ok(()), commit(client).await), is_sent)
+}
+
+async fn commit(client: &Client) -> Result<(), Error> {
+    client.batch_execute("COMMIT").await
+}
+
+/// A COMMIT after a failed statement rolls back: the session is at rest whatever happened.
+fn end<V>(
+    (opened, value, committed): (Result<(), Error>, Result<V, Error>, Result<(), Error>),
+    is_sent: bool,
+) -> Result<V, Failed> {
+    let failed = |error: Error, is_unknown| Failed::Server { error, is_unknown };
+    // What the server refused before COMMIT was rolled back; where it said nothing, it may have
+    // gone on to COMMIT.
+    let before = |error: Error| {
+        let is_unknown = is_sent && error.as_db_error().is_none();
+        failed(error, is_unknown)
+    };
+    opened.map_err(before)?;
+    let value = value.map_err(before)?;
+    match committed {
+        Ok(()) => Ok(value),
+        // A server that shuts down may have committed before it said so.
+        Err(error) => {
+            let is_waiting = failure::kind_of(&error) == ErrorKind::Environment;
+            Err(failed(error, is_sent && is_waiting))
+        }
+    }
+}
