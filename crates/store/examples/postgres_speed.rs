@@ -2,7 +2,7 @@
 //! table: fresh rows, the same again, all newer.
 //!
 //! ```text
-//! cargo run --release -p mds-store --example postgres_speed -- postgres://postgres@localhost/empty 1000000 5000 2
+//! cargo run --release -p mds-store --example postgres_speed -- postgres://postgres@localhost/postgres 1000000 5000 2
 //! ```
 #![expect(
     clippy::print_stdout,
@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mds_core::{Bar, Batch, RowOutcome, Sink as _, Timestamp};
-use mds_store::{OpenOptions, Store, StoreUrl, bench};
+use mds_store::bench::Scratch;
+use mds_store::{OpenOptions, Store};
 
 fn bars(rows: usize, revision: i64) -> Vec<Bar> {
     let symbols: Vec<mds_core::Symbol> = (0..1_000)
@@ -65,7 +66,8 @@ async fn write(
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let url: StoreUrl = args[0].parse()?;
+    // In a database of its own; nothing else on the server is touched.
+    let scratch = Scratch::create(&args[0], OpenOptions::default()).await?;
     let (rows, batch, writers): (usize, usize, usize) =
         (args[1].parse()?, args[2].parse()?, args[3].parse()?);
     let batches = |revision| -> Arc<Vec<Batch<Bar>>> {
@@ -76,15 +78,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 .collect(),
         )
     };
-    let store = Store::open(&url, OpenOptions::default()).await?;
+    let store = Store::open(&scratch.url().parse()?, OpenOptions::default()).await?;
     let (first, second) = (batches(1), batches(2));
     let per_second = |seconds: f64| rows as f64 / seconds;
     for _ in 0..3 {
-        bench::truncate_bars(&url).await?;
-        let bare = bench::bare_copy(&url, &bars(rows, 1), batch, writers)
-            .await?
-            .as_secs_f64();
-        bench::truncate_bars(&url).await?;
+        scratch.reset().await?;
+        let bare = scratch.bare_copy(&first, writers).await?.as_secs_f64();
+        scratch.reset().await?;
         let fresh = write(&store, &first, writers, &RowOutcome::Written).await;
         let replay = write(&store, &first, writers, &RowOutcome::Same).await;
         let newer = write(&store, &second, writers, &RowOutcome::Written).await;
@@ -99,5 +99,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
             bare / newer
         );
     }
+    scratch.remove().await?;
     Ok(())
 }

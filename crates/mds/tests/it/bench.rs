@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::run::{Outcome, Place};
+use crate::run::{Outcome, Place, skip};
 
 const FILE: &str = "\
 1388534520000,730.24,730.24,730.24,730.24,0.0105339\r
@@ -105,6 +105,85 @@ fn a_file_is_ingested_by_the_real_command() {
     assert_eq!(reports.len(), 1);
     assert_eq!(figures(&reports[0], "x"), ["ratio, 500", "ratio, 5000"]);
     assert_eq!(reports[0]["settings"]["rows"], 3);
+}
+
+/// The names of all figures, with their units.
+fn units(report: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let figures = report["figures"].as_array().unwrap();
+    let pair = |f: &Value| (text(&f["name"]), text(&f["unit"]));
+    figures.iter().map(pair).collect()
+}
+
+#[test]
+fn postgres_is_measured_in_a_database_of_its_own_against_a_bare_copy() {
+    let Ok(server) = std::env::var("MDS_TEST_POSTGRES") else {
+        skip("MDS_TEST_POSTGRES names no server");
+        return;
+    };
+    let place = Place::new();
+    let mut args = vec!["bench", "--json", "--rounds", "2", "postgres"];
+    args.extend(["--store", &server, "--rows", "2300", "--batch", "500"]);
+    let outcome = place.run(&args).code(0);
+    let report: Value = serde_json::from_str(outcome.stdout.trim()).unwrap();
+    let settings = &report["settings"];
+    assert_eq!(settings["rows"], 2_300);
+    assert!(
+        settings["server"]
+            .as_str()
+            .unwrap()
+            .starts_with("PostgreSQL 1"),
+        "{settings}"
+    );
+    assert!(settings["fsync"].is_string() && settings["synchronous_commit"].is_string());
+    let arms = [
+        "sink, fresh",
+        "sink, replay",
+        "sink, newer",
+        "ingest, fresh",
+    ];
+    assert_eq!(figures(&report, "x"), arms);
+    for unit in ["rows/s", "WAL B/row"] {
+        assert_eq!(figures(&report, unit).first().unwrap(), "bare COPY");
+        assert_eq!(figures(&report, unit)[1..], arms);
+    }
+    let replayed = ("sink, replay".to_owned(), "CPU s/M rows".to_owned());
+    assert!(units(&report).contains(&replayed), "{report}");
+
+    let (_, rest) = outcome.stderr.split_once("database of its own, ").unwrap();
+    let (database, _) = rest.split_once(',').unwrap();
+    let (address, _) = server.rsplit_once('/').unwrap();
+    let gone = format!("{address}/{database}");
+    place
+        .run(&["stats", "--store", &gone])
+        .code(1)
+        .says(&format!("database \"{database}\" does not exist"));
+}
+
+#[test]
+fn a_private_server_is_started_where_none_is_named() {
+    let place = Place::new();
+    let args = [
+        "bench", "--json", "--rounds", "1", "postgres", "--rows", "300",
+    ];
+    let outcome = place.run(&[&args[..], &["--fsync", "off"]].concat());
+    if outcome.stderr.contains("this needs a PostgreSQL server") {
+        skip("the programs of PostgreSQL are not on this machine");
+        outcome.says("name one with --store postgres://").code(1);
+        return;
+    }
+    let outcome = outcome
+        .code(0)
+        .says("started a private PostgreSQL server in");
+    let report: Value = serde_json::from_str(outcome.stdout.trim()).unwrap();
+    assert_eq!(report["settings"]["fsync"], "off");
+    let (_, rest) = outcome.stderr.split_once("server in ").unwrap();
+    let (folder, _) = rest.split_once(',').unwrap();
+    let left = std::fs::read_dir(folder).unwrap().flatten().find(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name.starts_with("mds-bench-server-") && !entry.path().join("data").exists()
+    });
+    assert!(left.is_none(), "{left:?}");
 }
 
 #[test]

@@ -25,6 +25,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bench"],
     &["bench", "null"],
     &["bench", "sqlite"],
+    &["bench", "postgres"],
     &["bench", "reads"],
     &["bench", "latency"],
     &["bench", "idle"],

@@ -27,6 +27,7 @@ mod merge;
 mod migrate;
 mod pool;
 mod read;
+mod scratch;
 mod sql;
 mod sqlstate;
 mod stored;
@@ -43,8 +44,9 @@ use mds_core::{
     WriteReport,
 };
 
-pub(crate) use bare::{bare_copy, truncate_bars};
+pub(crate) use bare::bare_copy;
 pub use dsn::{Dsn, DsnError};
+pub(crate) use scratch::Session;
 
 use self::habit::Habit;
 use self::merge::{On, Work};

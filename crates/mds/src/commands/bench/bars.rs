@@ -83,6 +83,19 @@ pub(super) fn minute_bar(number: u64) -> Bar {
     bar(i, Timeframe::MINUTE, FIRST + minute * MINUTE)
 }
 
+/// Minute bars in the order of time, with revisions that count up from `revision`, and closing
+/// prices moved by `shift`.
+pub(super) fn minute_bars(rows: u64, revision: i64, shift: f64) -> impl Iterator<Item = Bar> {
+    (0..rows).map(move |number| {
+        let bar = minute_bar(number);
+        Bar {
+            close_price: bar.close_price.map(|close| close + shift),
+            revision: revision + i64::try_from(number).unwrap_or_default(),
+            ..bar
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

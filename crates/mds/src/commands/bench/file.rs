@@ -7,22 +7,14 @@
 //! lose some of.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::ensure;
 use mds_core::{Bar, Record};
 use mds_formats::{Limits, Options, Source, Verdict};
-use serde_json::Value;
 
-use super::measure::{Stopwatch, Took, peak_mib};
+use super::child::Ingest;
 use super::report::Report;
 use super::{Bench, remove, sqlite};
-
-/// How often the memory of the child is looked at. What is read is the greatest so far, so only
-/// growth in the last moment can be missed.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// Verdicts in a chunk.
 const CHUNK: usize = 4_096;
@@ -49,7 +41,16 @@ pub(super) fn run(
     for round in 0..bench.rounds {
         bench.note(format_args!("round {} of {}", round + 1, bench.rounds));
         for &batch in batch_sizes {
-            let (ours, peak) = ingest(input, batch, rows, folder, bench)?;
+            let database = folder.join("ingest.db");
+            let ingest = Ingest {
+                store: &format!("sqlite:{}", database.display()),
+                input,
+                folder,
+                batch_size: batch,
+                args: &[],
+            };
+            let (ours, peak) = ingest.run(rows, bench)?;
+            remove(&database)?;
             report.add_run(&format!("ingest, batches of {batch}"), rows, ours);
             if let Some(peak) = peak {
                 report.add(
@@ -85,71 +86,4 @@ fn parse(input: &Path) -> anyhow::Result<Vec<Bar>> {
     }
     ensure!(!bars.is_empty(), "{} has no bars", input.display());
     Ok(bars)
-}
-
-/// Ingests in a process of its own; what it took, and its greatest memory in MiB.
-fn ingest(
-    input: &Path,
-    batch_size: usize,
-    rows: u64,
-    folder: &Path,
-    bench: Bench<'_>,
-) -> anyhow::Result<(Took, Option<f64>)> {
-    let database = folder.join("ingest.db");
-    let program = std::env::current_exe().context("cannot find this program to start it anew")?;
-    let mut command = Command::new(program);
-    command
-        .args(["ingest", "bars", "--json", "--quiet", "--store"])
-        .arg(format!("sqlite:{}", database.display()))
-        .arg("--dlq")
-        .arg(folder.join("bars.ndjson"))
-        .arg(input)
-        .env("MDS_COORDINATOR_BATCH_SIZE", batch_size.to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let watch = Stopwatch::of_children();
-    let child = command.spawn().context("cannot start `mds ingest`")?;
-    let (output, peak) = wait(child)?;
-    let took = watch.stop();
-    if output.code != Some(0) {
-        bail!("`mds ingest` ended with {:?}", output.code);
-    }
-    let told: Value = serde_json::from_str(&output.stdout)
-        .context("`mds ingest --json` printed something else")?;
-    ensure!(
-        told["read"] == told["written"] && told["written"].as_u64() == Some(rows),
-        "`mds ingest` wrote other rows than were parsed: {told}"
-    );
-    bench.context.note(format_args!("{told}"));
-    remove(&database)?;
-    Ok((took, peak))
-}
-
-struct Output {
-    code: Option<i32>,
-    stdout: String,
-}
-
-/// Waits for a child while a thread follows its memory.
-fn wait(child: Child) -> anyhow::Result<(Output, Option<f64>)> {
-    let process = child.id();
-    let (ended, watched) = channel::<()>();
-    std::thread::scope(|threads| {
-        let memory = threads.spawn(move || {
-            let mut peak = None;
-            while let Err(RecvTimeoutError::Timeout) = watched.recv_timeout(LOOK) {
-                peak = peak_mib(process).or(peak);
-            }
-            peak
-        });
-        let output = child.wait_with_output();
-        // Its end tells the thread that there is nothing left to follow.
-        drop(ended);
-        let peak = memory.join().unwrap_or(None);
-        let output = output.context("cannot wait for `mds ingest`")?;
-        let stdout = String::from_utf8(output.stdout)
-            .context("`mds ingest --json` printed something else")?;
-        let code = output.status.code();
-        Ok((Output { code, stdout }, peak))
-    })
 }

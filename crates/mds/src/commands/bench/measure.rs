@@ -116,6 +116,49 @@ fn cpu_in_stat(stat: &str, of_children: bool) -> Option<f64> {
     Some((user + system) / TICKS_PER_SECOND)
 }
 
+/// The processor time of a PostgreSQL server on this machine: of its first process, and of all that
+/// it has started.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ServerClock {
+    postmaster: u32,
+}
+
+impl ServerClock {
+    /// The server of a session in `database` that process `backend` serves; `None` where that
+    /// process is not on this machine.
+    pub(super) fn of_backend(backend: u32, database: &str) -> Option<Self> {
+        // A number alone could be that of any process here: the title names the database.
+        let title = std::fs::read(format!("/proc/{backend}/cmdline")).ok()?;
+        let title = String::from_utf8_lossy(&title);
+        if !(title.contains("postgres") && title.contains(database)) {
+            return None;
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{backend}/stat")).ok()?;
+        let postmaster = parent_in_stat(&stat)?;
+        Some(Self { postmaster })
+    }
+
+    /// Seconds of all processors so far.
+    pub(super) fn cpu_seconds(self) -> Option<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.postmaster)).ok()?;
+        // Those that have ended are counted by their parent.
+        let mut sum = cpu_in_stat(&stat, false)? + cpu_in_stat(&stat, true)?;
+        for process in std::fs::read_dir("/proc").ok()?.flatten() {
+            let stat = std::fs::read_to_string(process.path().join("stat"));
+            let Ok(stat) = stat else { continue };
+            if parent_in_stat(&stat) == Some(self.postmaster) {
+                sum += cpu_in_stat(&stat, false).unwrap_or_default();
+            }
+        }
+        Some(sum)
+    }
+}
+
+fn parent_in_stat(stat: &str) -> Option<u32> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// The most memory that a process has had, in MiB; `None` once it is gone.
 pub(super) fn peak_mib(process: u32) -> Option<f64> {
     let path = format!("/proc/{process}/status");
@@ -182,6 +225,7 @@ mod tests {
         assert_eq!(cpu_in_stat(stat, false), Some(2.0));
         assert_eq!(cpu_in_stat(stat, true), Some(10.0));
         assert_eq!(cpu_in_stat("42 (mds) S 1", false), None);
+        assert_eq!(parent_in_stat(stat), Some(1));
     }
 
     #[test]

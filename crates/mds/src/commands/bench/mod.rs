@@ -9,17 +9,24 @@
 //! | `null` | the write path alone: a sink that only adds up |
 //! | `file` | `mds ingest` of a file, against a bare loop of upserts |
 //! | `sqlite` | made-up bars through the coordinator into SQLite, against the bare loop |
+//! | `postgres` | into PostgreSQL, against a bare COPY: new rows, the same again, all newer |
 //! | `reads` | queries of the store that `sqlite` has made |
 //! | `latency` | from submit to commit, at a steady rate |
 //! | `idle` | the processor time of a coordinator that has nothing to do |
+//! | `place`, `private` | a database to measure in, on a server that was named or is started |
+//! | `child` | `mds ingest` in a process of its own |
 //! | `measure`, `report`, `bars` | clocks and memory, printing, and the bars that are made up |
 
 mod bars;
+mod child;
 mod file;
 mod idle;
 mod latency;
 mod measure;
 mod null;
+mod place;
+mod postgres;
+mod private;
 mod reads;
 mod report;
 mod sqlite;
@@ -43,10 +50,12 @@ Examples:
   mds bench sqlite --file bitfinex-btcusd-1m.csv.gz
   mds bench sqlite --symbols 1000 --minutes 10080 --days 252 --keep bench.db
   mds bench reads --store sqlite:bench.db --symbols 1000 --minutes 10080 --days 252
+  mds bench postgres --store postgres://postgres@localhost/postgres
   mds bench latency --rate 10000 --json
 
 Compare ratios, not rates: the rounds of one run are interleaved, so that what else the machine
-does meets both sides. Databases are made in the temporary folder (or --dir) and removed.
+does meets both sides. Databases are made in the temporary folder (or --dir), or on the server that --store names, and
+removed; nothing else there is touched.
 Exit code 0: measured; 1: a count or a checksum was wrong, or it could not be measured.";
 
 /// Arguments of `mds bench`.
@@ -69,6 +78,8 @@ enum Which {
     Null(null::Args),
     /// Into SQLite, against a bare loop of upserts
     Sqlite(sqlite::Args),
+    /// Into PostgreSQL, against a bare COPY of the same rows
+    Postgres(postgres::Args),
     /// Queries of the store that `bench sqlite --keep` has made
     Reads(reads::Args),
     /// From submit to commit, at a steady rate
@@ -112,6 +123,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     match &args.which {
         Some(Which::Null(args)) => null::run(args, bench)?,
         Some(Which::Sqlite(args)) => sqlite::run(args, bench)?,
+        Some(Which::Postgres(args)) => return postgres::run(args, bench),
         Some(Which::Reads(args)) => reads::run(args, bench)?,
         Some(Which::Latency(args)) => latency::run(args, bench)?,
         Some(Which::Idle(args)) => idle::run(args, bench)?,
