@@ -45,6 +45,8 @@ pub(crate) async fn open_store(context: &Context, max_outage: Duration) -> anyho
     };
     let options = OpenOptions {
         busy_timeout,
+        // A server that stays silent is to be known as such before a write is given up.
+        statement_timeout: context.settings.coordinator().write_timeout().mul_f64(0.8),
         ..OpenOptions::default()
     };
     context.open(options).await

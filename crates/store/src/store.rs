@@ -27,6 +27,10 @@ pub struct OpenOptions {
     pub busy_timeout: Duration,
     /// Bound of the database file in bytes: beyond it the store is full. SQLite only. Default: none.
     pub max_bytes: Option<u64>,
+    /// How long a server may work on one statement; one that stays silent a tenth longer is taken
+    /// for gone. Should be below the write timeout of whoever writes. PostgreSQL only. Default:
+    /// 25 s.
+    pub statement_timeout: Duration,
     /// The password of a server whose URL has none, as `PGPASSWORD` holds it. Default: none.
     pub password: Option<String>,
     /// The file with passwords of servers, as `~/.pgpass`; asked last. Default: none.
@@ -41,6 +45,7 @@ impl Default for OpenOptions {
             read_only: false,
             busy_timeout: Duration::from_secs(5),
             max_bytes: None,
+            statement_timeout: Duration::from_secs(25),
             password: None,
             passfile: None,
         }
@@ -56,6 +61,7 @@ impl std::fmt::Debug for OpenOptions {
             .field("read_only", &self.read_only)
             .field("busy_timeout", &self.busy_timeout)
             .field("max_bytes", &self.max_bytes)
+            .field("statement_timeout", &self.statement_timeout)
             .finish_non_exhaustive()
     }
 }
@@ -227,7 +233,7 @@ impl Store {
     pub async fn close(&self) {
         match &self.backend {
             Backend::Sqlite(store) => store.close().await,
-            Backend::Postgres(store) => store.close(),
+            Backend::Postgres(store) => store.close().await,
         }
     }
 }

@@ -1,16 +1,19 @@
 //! A failed statement, as a sink tells it.
 
-use std::error::Error as _;
 use std::fmt::Write as _;
 
 use mds_core::{ErrorKind, SinkError};
 use tokio_postgres::Error;
 use tokio_postgres::error::DbError;
 
+use super::connect::ConnectError;
+use super::pool::PoolError;
 use super::sqlstate;
 
 /// The code where the server did not get to say one.
 const CONNECTION: &str = "CONNECTION";
+/// The code of a server that takes no writes any more.
+const READ_ONLY: &str = "25006";
 
 /// What an error means for a write.
 pub(crate) fn kind_of(error: &Error) -> ErrorKind {
@@ -38,9 +41,11 @@ pub(crate) fn code_of(error: &Error) -> String {
 
 /// What the server said, with the names that it gave; or what went wrong on the way.
 pub(crate) fn text_of(error: &Error) -> String {
-    if let Some(db) = error.as_db_error() {
-        return text_of_db(db);
-    }
+    error.as_db_error().map_or_else(|| chain(error), text_of_db)
+}
+
+/// An error with what is underneath.
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(next) = source {
@@ -69,6 +74,30 @@ fn text_of_db(db: &DbError) -> String {
         _ = write!(text, "; {detail}");
     }
     text
+}
+
+/// What it means, its code, and what is said, where no session was lent.
+pub(crate) fn of_connecting(error: &PoolError<ConnectError>) -> (ErrorKind, String, String) {
+    let PoolError::Connect(error) = error else {
+        let text = "the store is closed".to_owned();
+        return (ErrorKind::Environment, "CLOSED".to_owned(), text);
+    };
+    let (kind, code) = match &**error {
+        ConnectError::Postgres(error) => {
+            return (kind_of(error), code_of(error), text_of(error));
+        }
+        ConnectError::Tls(_) => (ErrorKind::Fatal, "TLS"),
+        ConnectError::Name { .. } | ConnectError::Silent { .. } => {
+            (ErrorKind::Environment, CONNECTION)
+        }
+    };
+    (kind, code.to_owned(), chain(&**error))
+}
+
+/// Whether what failed may go well in another session: this one's server takes no writes any more,
+/// or the role has other settings by now.
+pub(crate) fn wants_new_session(error: &SinkError) -> bool {
+    matches!(error.kind(), ErrorKind::Fatal | ErrorKind::Unknown) || error.code() == READ_ONLY
 }
 
 /// The error of a write.

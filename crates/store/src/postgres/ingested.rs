@@ -2,7 +2,7 @@
 
 use tokio_postgres::Error;
 
-use super::pool::Conn;
+use super::connect::Conn;
 use crate::ingested::{Earlier, File};
 use crate::{FileRevision, Remembered};
 

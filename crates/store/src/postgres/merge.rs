@@ -23,8 +23,9 @@ use std::sync::atomic::AtomicBool;
 
 use mds_core::{Batch, ErrorKind, Record, RowOutcome, SinkError, Value, WriteReport};
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Error, Row};
 
+use super::connect::Session;
 use super::encode::{self, ArrayParam};
 use super::habit::Habit;
 use super::sql::{Sql, met};
@@ -38,7 +39,7 @@ const MOST_RACES: usize = 16;
 
 /// What a batch is written with.
 pub(crate) struct On<'a> {
-    pub(crate) client: &'a Client,
+    pub(crate) client: &'a Session,
     pub(crate) sql: &'a Sql,
     pub(crate) habit: &'a Habit,
     /// The text that opens a transaction.

@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
+use super::connect::Conn;
 use super::failed;
-use super::pool::Conn;
 use crate::{MigrationReport, MigrationStep, StoreError};
 
 /// The number of the advisory lock: `mds_migr` in ASCII.

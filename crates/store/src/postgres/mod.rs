@@ -3,7 +3,7 @@
 //! | module | is |
 //! |---|---|
 //! | `dsn`, `tls` | where the server is, and how it is spoken to |
-//! | `pool` | connections |
+//! | `pool`, `connect` | connections |
 //! | `schema`, `migrate` | tables and views, as numbered migrations |
 //! | `sql`, `encode` | statements spelled out of the columns of a kind, values in binary |
 //! | `transaction` | transactions that rely on nothing but themselves |
@@ -18,6 +18,7 @@
 
 mod apart;
 mod bare;
+mod connect;
 mod dsn;
 mod encode;
 mod failure;
@@ -38,19 +39,22 @@ use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use mds_core::{
     Bar, Batch, ErrorKind, Fundamentals, News, OptionSnap, Record, SinkError, TenantId, Value,
     WriteReport,
 };
+use tokio::sync::RwLock;
 
 pub(crate) use bare::bare_copy;
 pub use dsn::{Dsn, DsnError};
 pub(crate) use scratch::Session;
 
+use self::connect::{Conn, ConnectError, Endpoint};
 use self::habit::Habit;
 use self::merge::{On, Work};
-use self::pool::{Conn, ConnectError, Pool};
+use self::pool::{Pool, PoolError};
 use self::sql::Sql;
 use self::transaction::Failed;
 use crate::{MigrationReport, OpenOptions, StoreError};
@@ -70,7 +74,10 @@ pub(crate) struct PostgresStore {
 
 struct Shared {
     dsn: String,
-    pool: Pool,
+    pool: Pool<Endpoint>,
+    /// Held shared by each write, and alone by whoever closes the store.
+    writing: Arc<RwLock<()>>,
+    statement_timeout: Duration,
     store_id: String,
     read_only: bool,
     sql: [Sql; 4],
@@ -96,12 +103,12 @@ impl std::fmt::Debug for PostgresStore {
     }
 }
 
-fn pool_of(dsn: &Dsn, options: &OpenOptions) -> Result<Pool, StoreError> {
+fn pool_of(dsn: &Dsn, options: &OpenOptions) -> Result<Pool<Endpoint>, StoreError> {
     let mut server = dsn
         .server()
         .map_err(|source| StoreError::Address { source })?;
     server.take_password(options.password.as_deref(), options.passfile.as_deref());
-    Ok(Pool::new(server))
+    Ok(Endpoint::new(server, options.statement_timeout).pool())
 }
 
 /// Migrates, or says what migrating would do.
@@ -122,7 +129,7 @@ pub(crate) async fn migrate(
 
 /// Runs `work` on a connection, in a task that goes on if the caller does not.
 async fn run<V, F>(
-    pool: &Pool,
+    pool: &Pool<Endpoint>,
     dsn: &str,
     operation: &'static str,
     work: impl FnOnce(Conn) -> F + Send + 'static,
@@ -146,18 +153,17 @@ where
     }
 }
 
-fn connect_error(dsn: &str, operation: &'static str, error: ConnectError) -> StoreError {
-    let (kind, code) = match &error {
-        ConnectError::Postgres(error) => (failure::kind_of(error), failure::code_of(error)),
-        ConnectError::Tls(_) => (ErrorKind::Fatal, "TLS".to_owned()),
-        ConnectError::Closed => (ErrorKind::Environment, "CLOSED".to_owned()),
-    };
+fn connect_error(dsn: &str, operation: &'static str, error: PoolError<ConnectError>) -> StoreError {
+    let (kind, code, _) = failure::of_connecting(&error);
     StoreError::Server {
         dsn: dsn.to_owned(),
         operation,
         code,
         kind,
-        source: Box::new(error),
+        source: match error {
+            PoolError::Connect(error) => Box::new(error),
+            PoolError::Closed => "the store is closed".into(),
+        },
     }
 }
 
@@ -185,6 +191,8 @@ impl PostgresStore {
             shared: Arc::new(Shared {
                 dsn: name,
                 pool,
+                writing: Arc::default(),
+                statement_timeout: options.statement_timeout,
                 store_id: opened.store_id,
                 read_only,
                 sql: [
@@ -240,7 +248,11 @@ impl PostgresStore {
             );
         }
         let shared = Arc::clone(&self.shared);
+        let Ok(handed_in) = Arc::clone(&shared.writing).try_read_owned() else {
+            return WriteReport::failed(rows, connect_sink_error(&shared.dsn, PoolError::Closed));
+        };
         let task = tokio::spawn(async move {
+            let _handed_in = handed_in;
             let pool = shared.pool.clone();
             let written = pool
                 .with(|conn| write_on::<R, T>(conn, &shared, batch))
@@ -262,7 +274,10 @@ impl PostgresStore {
             let pool = shared.pool.clone();
             let probed = pool
                 .with(|conn| async {
-                    let result = conn.client.batch_execute(PROBE).await;
+                    conn.expects_answers();
+                    let opening = transaction::opening(None, shared.statement_timeout);
+                    let probe = format!("{opening}; {PROBE}");
+                    let result = conn.client.batch_execute(&probe).await;
                     (at_rest(conn, result.as_ref().err()), result)
                 })
                 .await;
@@ -289,13 +304,15 @@ impl PostgresStore {
         })
     }
 
-    pub(crate) fn close(&self) {
+    /// Waits for the writes that were handed in, and closes the connections.
+    pub(crate) async fn close(&self) {
+        let _all = self.shared.writing.write().await;
         self.shared.pool.close();
     }
 }
 
 /// Writes and takes back: fails where the server is read-only, full or gone.
-const PROBE: &str = "BEGIN; UPDATE mds_meta SET last_revision = last_revision; ROLLBACK";
+const PROBE: &str = "UPDATE mds_meta SET last_revision = last_revision; ROLLBACK";
 
 /// The connection, if its session is at rest after `error`.
 fn at_rest(conn: Conn, error: Option<&tokio_postgres::Error>) -> Option<Conn> {
@@ -303,22 +320,13 @@ fn at_rest(conn: Conn, error: Option<&tokio_postgres::Error>) -> Option<Conn> {
     (error.is_none() && !conn.broken).then_some(conn)
 }
 
-fn connect_sink_error(dsn: &str, error: ConnectError) -> SinkError {
+/// The error of a write that did not begin, so that its outcome is known.
+fn connect_sink_error(dsn: &str, error: PoolError<ConnectError>) -> SinkError {
+    let (kind, code, text) = failure::of_connecting(&error);
+    let told = SinkError::new(kind, code, format!("{dsn}: {text}"));
     match error {
-        // Nothing was sent: the outcome is known.
-        ConnectError::Postgres(error) => {
-            let text = format!("{dsn}: {}", failure::text_of(&error));
-            SinkError::new(failure::kind_of(&error), failure::code_of(&error), text)
-                .with_source(error)
-        }
-        ConnectError::Tls(error) => {
-            SinkError::new(ErrorKind::Fatal, "TLS", format!("{dsn}: {error}")).with_source(error)
-        }
-        ConnectError::Closed => SinkError::new(
-            ErrorKind::Environment,
-            "CLOSED",
-            format!("{dsn}: the store is closed"),
-        ),
+        PoolError::Connect(error) => told.with_source(error),
+        PoolError::Closed => told,
     }
 }
 
@@ -355,8 +363,9 @@ where
             break;
         }
     }
-    let is_good = !conn.broken && !conn.client.is_closed();
-    (is_good.then_some(conn), whole)
+    // A server that became another one, a role with other settings: a new session sees it.
+    let is_stale = whole.error.as_ref().is_some_and(failure::wants_new_session);
+    (Some(conn).filter(|_| !is_stale), whole)
 }
 
 async fn write_tenant<R, T>(
@@ -369,7 +378,9 @@ where
     R: Record,
     T: Borrow<R>,
 {
-    let opening = transaction::opening(shared.is_bound.then_some(tenant));
+    conn.expects_answers();
+    let tenant_id = shared.is_bound.then_some(tenant);
+    let opening = transaction::opening(tenant_id, shared.statement_timeout);
     let revisions = part.iter().map(|r| r.borrow().revision());
     if let Err(failed) = prepare(conn, shared, &opening, tenant, revisions).await {
         return WriteReport::failed(part.len(), failed.into_sink_error(&shared.dsn));

@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Error, Row};
 
+use super::connect::Conn;
 use super::encode::{EPOCH_DAYS, EPOCH_MICROS};
-use super::pool::Conn;
 use super::{PostgresStore, ingested, sql};
 use crate::ingested::File;
 use crate::{
@@ -346,6 +346,7 @@ impl PostgresStore {
             let sql = sql.clone();
             let part = self
                 .with("delete records", move |conn| async move {
+                    conn.expects_answers();
                     let result = conn.client.execute_typed(&sql, &[]).await;
                     (super::at_rest(conn, result.as_ref().err()), result)
                 })
@@ -363,6 +364,7 @@ impl PostgresStore {
     ) -> Result<FileRevision, StoreError> {
         let file = File::from(file);
         self.with("remember an ingested file", move |conn| async move {
+            conn.expects_answers();
             let result = ingested::revision(&conn, &file).await;
             let rolled = conn.client.batch_execute("ROLLBACK").await;
             (rolled.is_ok().then_some(conn), result)

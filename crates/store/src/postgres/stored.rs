@@ -12,8 +12,9 @@ use std::error::Error as StdError;
 use bytes::BytesMut;
 use mds_core::{Column, ColumnRole, ColumnType, Record, Value};
 use tokio_postgres::types::{FromSql, Type};
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Error, Row};
 
+use super::connect::Session;
 use super::encode::{self, ArrayParam};
 use super::sql::{self, met};
 use super::transaction::{self, Failed};
@@ -57,7 +58,7 @@ impl<'a> FromSql<'a> for Raw<'a> {
 /// Compares `rows` (keys differ, in the order of keys) with what is stored; `None` where there are
 /// too many others at the same times.
 pub(crate) async fn compare<R: Record>(
-    client: &Client,
+    client: &Session,
     opening: &str,
     rows: &[&R],
     has_places: bool,

@@ -4,23 +4,26 @@
 //! transaction needs (limits of time, the tenant it speaks for, how it is planned) is said inside
 //! of it, and no statement is prepared under a name.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use futures_util::future::{join, join3};
 use futures_util::{SinkExt as _, pin_mut};
 use mds_core::{ErrorKind, SinkError, TenantId};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Error, Row};
 
+use super::connect::Session;
 use super::{encode, failure};
 
 /// Bytes of a COPY that are sent at once.
 const COPY_CHUNK: usize = 64 * 1024;
-/// What every transaction that writes is set to. The limits of time are those of one statement and
-/// of a lock; the write path has a longer one around them. Each statement looks rows up by their
-/// keys: without the other ways a table that was never analyzed is not read from end to end.
-const LOCALS: &str = "SET LOCAL statement_timeout = '25s'; SET LOCAL lock_timeout = '10s'; \
-     SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL enable_seqscan = off; \
-     SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off; SET CONSTRAINTS ALL IMMEDIATE";
+/// How every transaction that writes is planned: each statement looks rows up by their keys, and
+/// without the other ways a table that was never analyzed is not read from end to end.
+const LOCALS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
+     SET LOCAL jit = off; SET CONSTRAINTS ALL IMMEDIATE";
+/// Milliseconds that every limit made of them can still be told to a server.
+const LONGEST_TIMEOUT: u128 = 800_000_000;
 
 /// A parameter and its type.
 pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -79,16 +82,27 @@ impl Failed {
 }
 
 /// The text that opens a transaction; it speaks for `tenant` where row security binds the role.
-pub(crate) fn opening(tenant: Option<TenantId>) -> String {
+///
+/// A lock is waited for shorter than a statement may take, so that the one is told from the other;
+/// the write path has a longer limit around both.
+pub(crate) fn opening(tenant: Option<TenantId>, statement_timeout: Duration) -> String {
+    let millis = statement_timeout.as_millis().clamp(10, LONGEST_TIMEOUT);
+    let (lock, idle) = (millis * 2 / 5, millis * 12 / 5);
+    let limits = format!(
+        "SET LOCAL statement_timeout = {millis}; SET LOCAL lock_timeout = {lock}; \
+         SET LOCAL idle_in_transaction_session_timeout = {idle}"
+    );
     match tenant {
-        Some(tenant) => format!("BEGIN; {LOCALS}; SET LOCAL app.tenant_id = '{tenant}'"),
-        None => format!("BEGIN; {LOCALS}"),
+        Some(tenant) => {
+            format!("BEGIN; {limits}; {LOCALS}; SET LOCAL app.tenant_id = '{tenant}'")
+        }
+        None => format!("BEGIN; {limits}; {LOCALS}"),
     }
 }
 
 /// Runs one statement in a transaction of its own: sent as a whole, one way there and back.
 pub(crate) async fn run_one(
-    client: &Client,
+    client: &Session,
     opening: &str,
     sql: &str,
     params: &[Param<'_>],
@@ -100,7 +114,7 @@ pub(crate) async fn run_one(
 }
 
 /// Runs statements without parameters in a transaction of their own.
-pub(crate) async fn run_all(client: &Client, opening: &str, sql: &str) -> Result<(), Failed> {
+pub(crate) async fn run_all(client: &Session, opening: &str, sql: &str) -> Result<(), Failed> {
     let is_sent = !client.is_closed();
     let statements = client.batch_execute(sql);
     let answers = join3(client.batch_execute(opening), statements, commit(client)).await;
@@ -110,7 +124,7 @@ pub(crate) async fn run_all(client: &Client, opening: &str, sql: &str) -> Result
 /// Copies rows, each as `put` encodes it, in a transaction of its own; answers whether they went
 /// in: all, or, where a trigger leaves some of them out, none.
 pub(crate) async fn copy_in<T: Copy>(
-    client: &Client,
+    client: &Session,
     opening: &str,
     sql: &str,
     rows: &[T],
@@ -129,7 +143,7 @@ pub(crate) async fn copy_in<T: Copy>(
 
 /// Opens a transaction and copies rows in it; answers how many there are now.
 async fn copy_open<T: Copy>(
-    client: &Client,
+    client: &Session,
     opening: &str,
     sql: &str,
     rows: &[T],
@@ -157,12 +171,12 @@ async fn copy_open<T: Copy>(
 }
 
 /// Commits a transaction that was opened by hand.
-pub(crate) async fn end_open(client: &Client) -> Result<(), Failed> {
+pub(crate) async fn end_open(client: &Session) -> Result<(), Failed> {
     let is_sent = !client.is_closed();
     end((Ok(()), Ok(()), commit(client).await), is_sent)
 }
 
-async fn commit(client: &Client) -> Result<(), Error> {
+async fn commit(client: &Session) -> Result<(), Error> {
     client.batch_execute("COMMIT").await
 }
 
