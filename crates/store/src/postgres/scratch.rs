@@ -3,6 +3,7 @@
 use mds_core::{Bar, Record};
 use tokio_postgres::Error;
 
+use super::connect::Endpoint;
 use super::pool::Pool;
 use super::sql::names;
 use super::{failed, pool_of, run};
@@ -12,7 +13,7 @@ use crate::{Dsn, OpenOptions, StoreError};
 /// One session on a server, kept from one statement to the next.
 pub(crate) struct Session {
     dsn: String,
-    pool: Pool,
+    pool: Pool<Endpoint>,
 }
 
 impl Session {
