@@ -10,6 +10,7 @@ use tokio::sync::Barrier;
 use tokio::task::{JoinError, JoinSet};
 use tokio_postgres::{Client, Error, Statement};
 
+use super::connect::Endpoint;
 use super::dsn::Dsn;
 use super::pool::Pool;
 use super::sql::Sql;
@@ -55,7 +56,7 @@ pub(crate) async fn bare_copy<R: Record>(
 
 /// Copies batches over one connection, from the moment on at which all are connected.
 async fn copy_share<R: Record>(
-    pool: Pool,
+    pool: Pool<Endpoint>,
     name: String,
     share: Vec<Batch<R>>,
     gate: Arc<Barrier>,
