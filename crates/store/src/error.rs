@@ -75,6 +75,20 @@ pub enum StoreError {
         /// The version needed.
         wanted: i64,
     },
+    /// The database was made by the Python original, or by hand, and was not adopted yet.
+    #[error("{}: the database has tables that another program made; mds migrate --plan says what it takes to use them, mds migrate does it", path.display())]
+    NotAdopted {
+        /// The address, without its password.
+        path: PathBuf,
+    },
+    /// Something in the database has to be changed by a person before it can be migrated.
+    #[error("{}: the database cannot be migrated as it is, and nothing was changed:{}", path.display(), items(problems))]
+    Unfit {
+        /// The address, without its password.
+        path: PathBuf,
+        /// What is in the way, all of it, in words.
+        problems: Vec<String>,
+    },
     /// The file at the path is no longer the store that was opened.
     #[error("{}: the file was replaced by another store (id {found}, it was {opened}); stop and open it anew", path.display())]
     Replaced {
@@ -175,6 +189,8 @@ impl StoreError {
             | Self::Diverged { .. }
             | Self::Foreign { .. }
             | Self::Outdated { .. }
+            | Self::NotAdopted { .. }
+            | Self::Unfit { .. }
             | Self::Replaced { .. } => ErrorKind::Fatal,
         }
     }
@@ -193,10 +209,18 @@ impl StoreError {
             Self::Diverged { .. } => "DIVERGED_SCHEMA",
             Self::Foreign { .. } => "FOREIGN_DATABASE",
             Self::Outdated { .. } => "OUTDATED_SCHEMA",
+            Self::NotAdopted { .. } => "NOT_ADOPTED",
+            Self::Unfit { .. } => "UNFIT_DATABASE",
             Self::Replaced { .. } => "REPLACED",
             Self::Io { .. } => "IO",
             Self::ReadOnly { .. } => "READ_ONLY",
             Self::Closed { .. } => "CLOSED",
         }
     }
+}
+
+/// A list, each item on a line of its own.
+fn items(items: &[String]) -> String {
+    let lines = items.iter().flat_map(|item| ["\n  - ", item]);
+    lines.collect()
 }

@@ -50,6 +50,7 @@ mod postgres;
 mod query;
 mod sqlite;
 mod store;
+mod timescale;
 mod url;
 
 pub use error::StoreError;
@@ -59,6 +60,7 @@ pub use postgres::{Dsn, DsnError};
 pub use query::{Chunks, Freshness, KindStats, LatestPrice, Order, Query, StoreStats};
 pub use sqlite::StoredRecord;
 pub use store::{OpenOptions, Store, StoreSink};
+pub use timescale::{TimescaleMode, TimescaleOptions};
 pub use url::{StoreUrl, StoreUrlError};
 
 /// Bytes in hexadecimal, lower case.

@@ -22,4 +22,11 @@ pub struct MigrationReport {
     pub steps: Vec<MigrationStep>,
     /// Whether the steps were applied.
     pub applied: bool,
+    /// What was done beyond new tables, in words, in order: what it took to adopt a database that
+    /// another program made, and what the settings of TimescaleDB asked for.
+    pub actions: Vec<String>,
+    /// What a person should know about it.
+    pub notes: Vec<String>,
+    /// With `plan`: what would stop the migration, all of it.
+    pub problems: Vec<String>,
 }

@@ -5,13 +5,13 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mds_core::{Batch, Sink, SinkError, WriteReport};
+use mds_core::{Batch, Sink, SinkError, TenantId, WriteReport};
 
 use crate::postgres::{self, PostgresStore};
 use crate::sqlite::{self, SqliteStore, StoredRecord};
 use crate::{
     Chunks, FileRevision, IngestedFile, LatestPrice, MigrationReport, Query, StoreError,
-    StoreStats, StoreUrl,
+    StoreStats, StoreUrl, TimescaleOptions,
 };
 
 /// How a store is opened.
@@ -35,6 +35,11 @@ pub struct OpenOptions {
     pub password: Option<String>,
     /// The file with passwords of servers, as `~/.pgpass`; asked last. Default: none.
     pub passfile: Option<PathBuf>,
+    /// Who gets the rows without a tenant of a database that another program made. PostgreSQL only.
+    /// Default: the tenant of records that name none.
+    pub tenant_id: TenantId,
+    /// What is wanted of TimescaleDB. PostgreSQL only. Default: used where the database has it.
+    pub timescale: TimescaleOptions,
 }
 
 impl Default for OpenOptions {
@@ -48,6 +53,8 @@ impl Default for OpenOptions {
             statement_timeout: Duration::from_secs(25),
             password: None,
             passfile: None,
+            tenant_id: TenantId::DEFAULT,
+            timescale: TimescaleOptions::default(),
         }
     }
 }

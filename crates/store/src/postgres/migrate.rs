@@ -2,18 +2,26 @@
 //!
 //! All steps run in one transaction under an advisory lock, and what is pending is decided under
 //! that lock: a second process that migrates at the same time waits, and then finds nothing to do.
+//! A plan looks at the same things in a transaction that can only read.
 
 use mds_core::Kind;
 use sha2::{Digest, Sha256};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
+use super::adopt::{self, Adoption, Found};
 use super::connect::Conn;
-use super::failed;
-use crate::{MigrationReport, MigrationStep, StoreError};
+use super::{failed, timescale};
+use crate::{MigrationReport, MigrationStep, OpenOptions, StoreError};
 
 /// The number of the advisory lock: `mds_migr` in ASCII.
 const LOCK: i64 = 0x6d64_735f_6d69_6772;
+/// What a migration is set to: however long it takes, or the one before it; but it does not wait
+/// long for tables that others use. Rows that row security would hide are an error.
+const LOCALS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
+     SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL row_security = off; \
+     SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'; SET LOCAL extra_float_digits = 1; \
+     SET LOCAL client_min_messages = 'warning'";
 
 struct Migration {
     version: i64,
@@ -45,6 +53,8 @@ pub(crate) enum MigrateError {
     Diverged { version: i64 },
     Outdated { found: i64, wanted: i64 },
     Foreign { object: String },
+    NotAdopted,
+    Unfit { problems: Vec<String> },
 }
 
 impl From<Error> for MigrateError {
@@ -66,8 +76,18 @@ impl MigrateError {
                 wanted,
             },
             Self::Foreign { object } => StoreError::Foreign { path, object },
+            Self::NotAdopted => StoreError::NotAdopted { path },
+            Self::Unfit { problems } => StoreError::Unfit { path, problems },
         }
     }
+}
+
+/// What a database is before any change.
+enum State {
+    /// Ours, at a version; 0 where nothing is there.
+    Ours(i64),
+    /// Tables with our records, but no migrations of ours.
+    Adoptable(Vec<&'static str>),
 }
 
 fn step(migration: &Migration) -> MigrationStep {
@@ -81,14 +101,13 @@ fn step(migration: &Migration) -> MigrationStep {
 /// Migrates, or with `plan` says what migrating would do.
 pub(crate) async fn run(
     conn: Conn,
+    options: &OpenOptions,
     plan: bool,
 ) -> (Option<Conn>, Result<MigrationReport, MigrateError>) {
     let result = if plan {
-        version_of(&conn.client)
-            .await
-            .map(|from| report(from, false))
+        look(&conn.client, options).await
     } else {
-        apply(&conn.client).await
+        apply(&conn.client, options, true).await
     };
     // A failed transaction ends with its connection.
     (result.is_ok().then_some(conn), result)
@@ -98,22 +117,27 @@ pub(crate) async fn run(
 /// store needs to know.
 pub(crate) async fn open(
     conn: Conn,
-    migrates: bool,
+    options: &OpenOptions,
 ) -> (Option<Conn>, Result<Opened, MigrateError>) {
-    let result = opened(&conn.client, migrates).await;
+    let result = opened(&conn.client, options).await;
     (result.is_ok().then_some(conn), result)
 }
 
-async fn opened(client: &Client, migrates: bool) -> Result<Opened, MigrateError> {
-    let mut found = version_of(client).await?;
+async fn opened(client: &Client, options: &OpenOptions) -> Result<Opened, MigrateError> {
+    // To alter what somebody else made is nothing to do on the side.
+    let State::Ours(mut found) = state_of(client).await? else {
+        return Err(MigrateError::NotAdopted);
+    };
     let wanted = MIGRATIONS.last().map_or(0, |m| m.version);
-    if found < wanted && migrates {
-        found = apply(client).await?.to;
+    if found < wanted && options.migrate && !options.read_only {
+        found = apply(client, options, false).await?.to;
     }
     if found != wanted {
         return Err(MigrateError::Outdated { found, wanted });
     }
-    let sql = "SELECT store_id::text, last_revision, row_security_active('bars') FROM mds_meta";
+    let sql = "SELECT store_id::text, last_revision, row_security_active('bars') \
+         OR row_security_active('options_snap') OR row_security_active('fundamentals') \
+         OR row_security_active('news') FROM mds_meta";
     let row = client.query_typed_one(sql, &[]).await?;
     Ok(Opened {
         store_id: row.try_get(0)?,
@@ -142,27 +166,31 @@ async fn has_places(client: &Client) -> Result<[bool; 4], Error> {
     Ok(places)
 }
 
-/// The version of the schema; 0 where there is none and none is in the way.
-async fn version_of(client: &Client) -> Result<i64, MigrateError> {
-    if !has_relation(client, "mds_migrations").await? {
-        for name in [
-            "mds_meta",
-            "ingested_files",
-            "tenants",
-            "bars",
-            "options_snap",
-            "fundamentals",
-            "news",
-            "latest_prices",
-            "data_freshness",
-        ] {
-            if has_relation(client, name).await? {
-                let object = name.to_owned();
-                return Err(MigrateError::Foreign { object });
-            }
+async fn state_of(client: &Client) -> Result<State, MigrateError> {
+    while !has_migrations(client).await? {
+        let found = adopt::find(client).await?;
+        if matches!(found, Found::Nothing) {
+            return Ok(State::Ours(0));
         }
-        return Ok(0);
+        // The catalog has no snapshots: somebody may have migrated between the two looks.
+        if !has_migrations(client).await? {
+            return match found {
+                Found::Tables(present) => Ok(State::Adoptable(present)),
+                Found::Other(object) => Err(MigrateError::Foreign { object }),
+                Found::Nothing => Ok(State::Ours(0)),
+            };
+        }
     }
+    version_of(client).await.map(State::Ours)
+}
+
+async fn has_migrations(client: &Client) -> Result<bool, Error> {
+    let sql = "SELECT to_regclass('mds_migrations') IS NOT NULL";
+    client.query_typed_one(sql, &[]).await?.try_get(0)
+}
+
+/// The version of a schema of ours.
+async fn version_of(client: &Client) -> Result<i64, MigrateError> {
     let sql = "SELECT version, checksum FROM mds_migrations ORDER BY version";
     let mut found = 0;
     let known = MIGRATIONS.last().map_or(0, |m| m.version);
@@ -180,14 +208,6 @@ async fn version_of(client: &Client) -> Result<i64, MigrateError> {
     Ok(found)
 }
 
-async fn has_relation(client: &Client, name: &str) -> Result<bool, Error> {
-    let sql = "SELECT to_regclass($1) IS NOT NULL";
-    client
-        .query_typed_one(sql, &[(&name, Type::TEXT)])
-        .await?
-        .try_get(0)
-}
-
 fn report(from: i64, applied: bool) -> MigrationReport {
     let steps: Vec<_> = MIGRATIONS
         .iter()
@@ -199,26 +219,115 @@ fn report(from: i64, applied: bool) -> MigrationReport {
         to: steps.last().map_or(from, |s| s.version),
         steps,
         applied,
+        ..MigrationReport::default()
     }
 }
 
-async fn apply(client: &Client) -> Result<MigrationReport, MigrateError> {
+/// What migrating would do.
+async fn look(client: &Client, options: &OpenOptions) -> Result<MigrationReport, MigrateError> {
+    let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {LOCALS}");
+    client.batch_execute(&begin).await?;
+    let result = planned(client, options).await;
+    client.batch_execute("ROLLBACK").await?;
+    result
+}
+
+async fn planned(client: &Client, options: &OpenOptions) -> Result<MigrationReport, MigrateError> {
+    let mut report = match state_of(client).await? {
+        State::Ours(from) => report(from, false),
+        State::Adoptable(present) => {
+            let tenant = options.tenant_id;
+            let adoption = adopt::examine(client, present, tenant, false).await?;
+            let mut report = report(0, false);
+            add_adoption(&mut report, adoption);
+            report
+        }
+    };
+    let wishes = timescale::examine(client, options.timescale).await?;
+    add_timescale(&mut report, wishes);
+    Ok(report)
+}
+
+fn add_adoption(report: &mut MigrationReport, adoption: Adoption) {
+    report.actions.extend(adoption.said());
+    report.notes.extend(adoption.notes);
+    report.problems.extend(adoption.problems);
+}
+
+fn add_timescale(report: &mut MigrationReport, wishes: timescale::Wishes) {
+    report.actions.extend(wishes.said());
+    report.notes.extend(wishes.notes);
+    report.problems.extend(wishes.problems);
+}
+
+/// Migrates; `is_asked` where somebody asked for it, so that tables that somebody else made are
+/// altered, and settings of TimescaleDB reach tables that are there already.
+async fn apply(
+    client: &Client,
+    options: &OpenOptions,
+    is_asked: bool,
+) -> Result<MigrationReport, MigrateError> {
     // The lock is the transaction's, so that a connection that breaks gives it back.
-    client
-        .batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})"))
-        .await?;
-    let result = apply_pending(client).await;
+    let begin = format!("BEGIN; {LOCALS}; SELECT pg_advisory_xact_lock({LOCK})");
+    client.batch_execute(&begin).await?;
+    let result = apply_pending(client, options, is_asked).await;
     let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
     client.batch_execute(end).await?;
     result
 }
 
-async fn apply_pending(client: &Client) -> Result<MigrationReport, MigrateError> {
-    let from = version_of(client).await?;
-    let pending: Vec<_> = MIGRATIONS.iter().filter(|m| m.version > from).collect();
-    if pending.is_empty() {
-        return Ok(report(from, true));
+async fn apply_pending(
+    client: &Client,
+    options: &OpenOptions,
+    is_asked: bool,
+) -> Result<MigrationReport, MigrateError> {
+    client
+        .batch_execute("SET LOCAL lock_timeout = '10s'")
+        .await?;
+    let (from, present) = match state_of(client).await? {
+        State::Ours(from) => (from, None),
+        State::Adoptable(_) if !is_asked => return Err(MigrateError::NotAdopted),
+        State::Adoptable(present) => (0, Some(present)),
+    };
+    let mut report = report(from, true);
+    for migration in MIGRATIONS.iter().filter(|m| m.version > from) {
+        match &present {
+            Some(present) if migration.version == 1 => {
+                let adoption = adopt(client, options, present).await?;
+                add_adoption(&mut report, adoption);
+            }
+            _ => client.batch_execute(migration.sql).await?,
+        }
+        remember(client, &step(migration)).await?;
     }
+    if is_asked || from == 0 {
+        let wishes = timescale::examine(client, options.timescale).await?;
+        if !wishes.problems.is_empty() {
+            let problems = wishes.problems;
+            return Err(MigrateError::Unfit { problems });
+        }
+        wishes.apply(client).await?;
+        add_timescale(&mut report, wishes);
+    }
+    Ok(report)
+}
+
+async fn adopt(
+    client: &Client,
+    options: &OpenOptions,
+    present: &[&'static str],
+) -> Result<Adoption, MigrateError> {
+    adopt::lock(client, present).await?;
+    let adoption = adopt::examine(client, present.to_vec(), options.tenant_id, true).await?;
+    if adoption.problems.is_empty() {
+        adoption.apply(client, MIGRATIONS[0].sql).await?;
+        return Ok(adoption);
+    }
+    let problems = adoption.problems;
+    Err(MigrateError::Unfit { problems })
+}
+
+async fn remember(client: &Client, step: &MigrationStep) -> Result<(), Error> {
     client
         .batch_execute(
             "CREATE TABLE IF NOT EXISTS mds_migrations (version bigint PRIMARY KEY, \
@@ -226,13 +335,16 @@ async fn apply_pending(client: &Client) -> Result<MigrationReport, MigrateError>
              applied_at timestamptz NOT NULL DEFAULT now())",
         )
         .await?;
-    for migration in pending {
-        client.batch_execute(migration.sql).await?;
-        let step = step(migration);
-        let sql = "INSERT INTO mds_migrations (version, name, checksum) VALUES ($1, $2, $3)";
-        client
-            .execute(sql, &[&step.version, &step.name, &step.checksum])
-            .await?;
-    }
-    Ok(report(from, true))
+    let sql = "INSERT INTO mds_migrations (version, name, checksum) VALUES ($1, $2, $3)";
+    client
+        .execute_typed(
+            sql,
+            &[
+                (&step.version, Type::INT8),
+                (&step.name, Type::TEXT),
+                (&step.checksum, Type::TEXT),
+            ],
+        )
+        .await?;
+    Ok(())
 }

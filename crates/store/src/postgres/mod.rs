@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `dsn`, `tls` | where the server is, and how it is spoken to |
 //! | `pool`, `connect` | connections |
-//! | `schema`, `migrate` | tables and views, as numbered migrations |
+//! | `migrate` | tables and views, as numbered migrations |
+//! | `adopt` | databases that another program made |
+//! | `timescale` | hypertables, compression and retention |
 //! | `sql`, `encode` | statements spelled out of the columns of a kind, values in binary |
 //! | `transaction` | transactions that rely on nothing but themselves |
 //! | `merge`, `stored`, `apart`, `habit` | one batch: which rows are written, by which way |
@@ -16,6 +18,7 @@
 //!   leaves no session in the middle of a transaction;
 //! - a connection goes back to the pool at rest or not at all.
 
+mod adopt;
 mod apart;
 mod bare;
 mod connect;
@@ -32,6 +35,7 @@ mod scratch;
 mod sql;
 mod sqlstate;
 mod stored;
+mod timescale;
 mod tls;
 mod transaction;
 
@@ -119,8 +123,9 @@ pub(crate) async fn migrate(
 ) -> Result<MigrationReport, StoreError> {
     let pool = pool_of(dsn, options)?;
     let name = dsn.to_string();
+    let options = options.clone();
     let report = run(&pool, &name, "migrate the schema", move |conn| async move {
-        migrate::run(conn, plan).await
+        migrate::run(conn, &options, plan).await
     })
     .await?;
     pool.close();
@@ -181,9 +186,10 @@ impl PostgresStore {
     pub(crate) async fn open(dsn: &Dsn, options: &OpenOptions) -> Result<Self, StoreError> {
         let pool = pool_of(dsn, options)?;
         let name = dsn.to_string();
-        let (migrates, read_only) = (options.migrate && !options.read_only, options.read_only);
+        let read_only = options.read_only;
+        let asked = options.clone();
         let opened = run(&pool, &name, "open the store", move |conn| async move {
-            migrate::open(conn, migrates).await
+            migrate::open(conn, &asked).await
         })
         .await?
         .map_err(|e| e.into_store_error(&name))?;

@@ -92,6 +92,7 @@ fn report(from: i64, applied: bool) -> MigrationReport {
         to: steps.last().map_or(from, |s| s.version),
         steps,
         applied,
+        ..MigrationReport::default()
     }
 }
 

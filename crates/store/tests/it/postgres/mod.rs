@@ -1,7 +1,10 @@
 //! PostgreSQL, where a server is at hand: `MDS_TEST_POSTGRES` holds the URL of one on which
 //! databases may be made. `scripts/test` starts one.
 
+mod adopt;
 mod faults;
+mod migrate;
+mod original;
 mod smoke;
 
 use std::sync::atomic::{AtomicU32, Ordering};
