@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use mds_core::settings::{SettingFile, SettingFlag, SettingSources, Settings, SettingsError};
 use mds_core::{Kind, Timestamp};
-use mds_store::{OpenOptions, Store, StoreError, StoreUrl};
+use mds_store::{OpenOptions, Store, StoreError, StoreUrl, TimescaleMode, TimescaleOptions};
 
 use crate::cli::GlobalArgs;
 use crate::exit::Usage;
@@ -117,8 +117,31 @@ impl Context {
     /// Opens the store.
     pub(crate) async fn open(&self, options: OpenOptions) -> anyhow::Result<Store> {
         let url = self.store_url()?;
-        let store = Store::open(&url, with_passwords(options)).await;
+        let store = Store::open(&url, self.options(options)).await;
         store.map_err(|error| opening_failed(&url, error))
+    }
+
+    /// What the settings say about opening and migrating a store, and where the password of a
+    /// server may come from if its URL has none, as for every other client of PostgreSQL.
+    pub(crate) fn options(&self, mut options: OpenOptions) -> OpenOptions {
+        let in_home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".pgpass"));
+        options.password = std::env::var("PGPASSWORD").ok();
+        options.passfile = std::env::var_os("PGPASSFILE")
+            .map(PathBuf::from)
+            .or_else(in_home);
+        options.tenant_id = self.settings.tenant_id();
+        let timescale = self.settings.timescale();
+        options.timescale = TimescaleOptions {
+            mode: match timescale.mode {
+                "on" => TimescaleMode::On,
+                "off" => TimescaleMode::Off,
+                _ => TimescaleMode::Auto,
+            },
+            chunk_days: timescale.chunk_days,
+            compress_after_days: timescale.compress_after_days,
+            retention_days: timescale.retention_days,
+        };
+        options
     }
 
     /// The file that dead letters of `kind` go to.
@@ -149,17 +172,6 @@ pub(crate) fn opening_failed(url: &StoreUrl, error: StoreError) -> anyhow::Error
         "it must be a file, or a name for one in a folder that can be written to"
     };
     anyhow::anyhow!("cannot open the store {url}: {what}")
-}
-
-/// Where the password of a server may come from if its URL has none, as for every other client of
-/// PostgreSQL.
-pub(crate) fn with_passwords(mut options: OpenOptions) -> OpenOptions {
-    let in_home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".pgpass"));
-    options.password = std::env::var("PGPASSWORD").ok();
-    options.passfile = std::env::var_os("PGPASSFILE")
-        .map(PathBuf::from)
-        .or_else(in_home);
-    options
 }
 
 /// The variables of the environment that begin with `MDS_`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::error::{SettingProblem, SettingWarning, SettingsError};
 use super::nearest::nearest;
 use super::table::{self, Setting, SettingDefault, TABLE};
-use super::typed::{CoordinatorRuntimeSettings, FeedbackSettings};
+use super::typed::{CoordinatorRuntimeSettings, FeedbackSettings, TimescaleSettings};
 use super::value::{QueueChoice, SecretUrl, SettingOrigin, SettingValue};
 use super::{check, dotenv, file, parse, redact};
 use crate::ids::TenantId;
@@ -171,6 +171,11 @@ impl Settings {
         FeedbackSettings::of(self)
     }
 
+    /// What is wanted of TimescaleDB.
+    pub fn timescale(&self) -> TimescaleSettings {
+        TimescaleSettings::of(self)
+    }
+
     /// The address of the store.
     pub fn store(&self) -> SecretUrl {
         self.url(&table::STORE)
@@ -218,6 +223,14 @@ impl Settings {
         match self.value(row) {
             SettingValue::Int(v) => *v,
             _ => mismatch(row, 0),
+        }
+    }
+
+    /// A whole number that may be left out.
+    pub(super) fn int_if_set(&self, row: &'static Setting) -> Option<u64> {
+        match self.value(row) {
+            SettingValue::Int(v) => Some(*v),
+            _ => None,
         }
     }
 

@@ -46,5 +46,5 @@ pub use load::{
 pub use parse::ValueError;
 pub use redact::redact;
 pub use table::{Setting, SettingDefault, SettingGroup, SettingType, TABLE, find};
-pub use typed::{CoordinatorRuntimeSettings, FeedbackSettings};
+pub use typed::{CoordinatorRuntimeSettings, FeedbackSettings, TimescaleSettings};
 pub use value::{QueueChoice, SecretUrl, SettingOrigin, SettingValue};

@@ -126,6 +126,8 @@ pub enum SettingDefault {
 pub enum SettingGroup {
     /// Where data is kept and whose it is.
     Store,
+    /// How large tables lie on a server that has TimescaleDB.
+    Timescale,
     /// Queue, workers and batches.
     Coordinator,
     /// How a failed write is repeated.
@@ -142,8 +144,9 @@ pub enum SettingGroup {
 
 impl SettingGroup {
     /// All groups, in the order of the reference.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Store,
+        Self::Timescale,
         Self::Coordinator,
         Self::Retry,
         Self::CircuitBreaker,
@@ -156,6 +159,7 @@ impl SettingGroup {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Store => "Store",
+            Self::Timescale => "TimescaleDB",
             Self::Coordinator => "Write coordinator",
             Self::Retry => "Retry",
             Self::CircuitBreaker => "Circuit breaker",
@@ -223,6 +227,8 @@ use SettingType as T;
 const DAY_SECONDS: f64 = 86_400.0;
 /// One hour in milliseconds, the longest backoff.
 const HOUR_MS: u64 = 3_600_000;
+/// A hundred years.
+const MAX_DAYS: u64 = 36_500;
 /// One TiB, far above the memory of any machine that a queue is held in.
 const MAX_QUEUE_BYTES: u64 = 1 << 40;
 
@@ -245,6 +251,43 @@ table! {
         ["Whose records are written and read where a record or a command names no tenant.",
          "Records of different tenants never replace one another."],
     ), "--tenant");
+
+    TIMESCALE_MODE = row(
+        G::Timescale,
+        ["timescale_mode", "timescale.mode", "MDS_TIMESCALE_MODE"],
+        T::Choice(&["auto", "on", "off"]),
+        Value("auto"),
+        "",
+        ["Whether bars and options are hypertables of TimescaleDB: auto where the database has the extension, on makes the extension, off never.",
+         "Applied by `mds migrate`, and when tables are made; a table that is a hypertable stays one."],
+    );
+    TIMESCALE_CHUNK_DAYS = row(
+        G::Timescale,
+        ["timescale_chunk_days", "timescale.chunk_days", "MDS_TIMESCALE_CHUNK_DAYS"],
+        T::Int { min: 1, max: MAX_DAYS },
+        Absent("7 for a hypertable that is made, else as it is"),
+        "days",
+        ["How many days of rows a chunk of a hypertable holds; chunks that are there stay as they are.",
+         "The newest chunks, with their indexes, should fit into memory."],
+    );
+    TIMESCALE_COMPRESS_AFTER_DAYS = row(
+        G::Timescale,
+        ["timescale_compress_after_days", "timescale.compress_after_days", "MDS_TIMESCALE_COMPRESS_AFTER_DAYS"],
+        T::Int { min: 0, max: MAX_DAYS },
+        Absent("as it is in the database, at first never"),
+        "days",
+        ["How old a chunk is when TimescaleDB compresses it; 0 stops that.",
+         "Takes row security off the table, which TimescaleDB cannot compress with, and so needs that nobody but the owner has rights on it."],
+    );
+    TIMESCALE_RETENTION_DAYS = row(
+        G::Timescale,
+        ["timescale_retention_days", "timescale.retention_days", "MDS_TIMESCALE_RETENTION_DAYS"],
+        T::Int { min: 0, max: MAX_DAYS },
+        Absent("as it is in the database, at first never"),
+        "days",
+        ["How old a chunk is when TimescaleDB deletes it, with all its rows; 0 stops that.",
+         "Deletes data: rows that are older than that and are written again are deleted again."],
+    );
 
     COORDINATOR_CAPACITY = row(
         G::Coordinator,

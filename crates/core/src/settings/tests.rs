@@ -414,3 +414,35 @@ fn no_password_is_shown() {
     let toml = load_toml("store = 'postgres://me:hunter2@db/market\n").unwrap_err();
     assert!(!format!("{toml} {toml:?}").contains("hunter2"), "{toml}");
 }
+
+#[test]
+fn what_is_wanted_of_timescaledb_is_left_as_it_is_where_nothing_is_set() {
+    let unset = load_env(&[]).unwrap().settings.timescale();
+    assert_eq!(unset, TimescaleSettings::default());
+    assert_eq!(
+        unset,
+        TimescaleSettings {
+            mode: "auto",
+            chunk_days: None,
+            compress_after_days: None,
+            retention_days: None,
+        }
+    );
+    let toml =
+        "[timescale]\nmode = \"on\"\nchunk_days = 1\ncompress_after_days = 30\nretention_days = 0";
+    assert_eq!(
+        load_toml(toml).unwrap().settings.timescale(),
+        TimescaleSettings {
+            mode: "on",
+            chunk_days: Some(1),
+            compress_after_days: Some(30),
+            retention_days: Some(0),
+        }
+    );
+    assert_eq!(
+        messages(load_env(&[("MDS_TIMESCALE_CHUNK_DAYS", "0")])),
+        [
+            "timescale_chunk_days = \"0\" (environment MDS_TIMESCALE_CHUNK_DAYS) is out of range; use a whole number from 1 to 36500"
+        ]
+    );
+}

@@ -150,6 +150,40 @@ impl Default for FeedbackSettings {
     }
 }
 
+/// What is wanted of TimescaleDB; what is absent is left as it is in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimescaleSettings {
+    /// `auto`, `on` or `off`. Default: `auto`.
+    pub mode: &'static str,
+    /// Days of a chunk.
+    pub chunk_days: Option<u32>,
+    /// Days after which a chunk is compressed; 0: never.
+    pub compress_after_days: Option<u32>,
+    /// Days after which a chunk is deleted; 0: never.
+    pub retention_days: Option<u32>,
+}
+
+impl TimescaleSettings {
+    pub(super) fn of(settings: &Settings) -> Self {
+        let days = |row| {
+            let days = settings.int_if_set(row)?;
+            Some(u32::try_from(days).unwrap_or(u32::MAX))
+        };
+        Self {
+            mode: settings.choice(&table::TIMESCALE_MODE),
+            chunk_days: days(&table::TIMESCALE_CHUNK_DAYS),
+            compress_after_days: days(&table::TIMESCALE_COMPRESS_AFTER_DAYS),
+            retention_days: days(&table::TIMESCALE_RETENTION_DAYS),
+        }
+    }
+}
+
+impl Default for TimescaleSettings {
+    fn default() -> Self {
+        defaults().timescale()
+    }
+}
+
 fn defaults() -> Settings {
     match Settings::load(&super::SettingSources::default()) {
         Ok(loaded) => loaded.settings,

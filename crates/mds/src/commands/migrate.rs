@@ -1,9 +1,12 @@
 //! `mds migrate`: brings the tables of the store up to date.
 
-use mds_store::{MigrationReport, OpenOptions, Store};
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use mds_store::{MigrationReport, OpenOptions, Store, StoreUrl};
 use serde_json::json;
 
-use crate::context::{Context, opening_failed, with_passwords};
+use crate::context::{Context, opening_failed};
 use crate::exit::Exit;
 use crate::output::{Out, table};
 use crate::runtime::block_on;
@@ -31,14 +34,28 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let url = context.store_url()?;
+    let options = context.options(OpenOptions::default());
     let report = block_on(async {
-        let report = Store::migrate(&url, with_passwords(OpenOptions::default()), args.plan).await;
+        let report = Store::migrate(&url, options, args.plan).await;
         report.map_err(|error| opening_failed(&url, error))
     })?;
     let mut out = Out::stdout();
     if args.json {
         out.json(&json_of(&report))?;
-    } else if !report.steps.is_empty() {
+    } else {
+        print(&mut out, &report)?;
+    }
+    out.finish()?;
+    context.note(summary(&url, &report));
+    Ok(if report.problems.is_empty() {
+        Exit::Success
+    } else {
+        Exit::Failure
+    })
+}
+
+fn print(out: &mut Out, report: &MigrationReport) -> anyhow::Result<()> {
+    if !report.steps.is_empty() {
         let mut steps = table(&[">version", "what it does", "checksum"]);
         for step in &report.steps {
             let checksum = step.checksum.get(..12).unwrap_or(&step.checksum);
@@ -46,14 +63,36 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         }
         out.table(&steps)?;
     }
-    out.finish()?;
-    let MigrationReport { from, to, .. } = report;
-    context.note(match (report.steps.is_empty(), report.applied) {
-        (true, _) => format!("{url} is up to date at version {to}"),
+    let lines = [
+        ("", &report.actions),
+        ("note: ", &report.notes),
+        ("in the way: ", &report.problems),
+    ];
+    for (label, lines) in lines {
+        for line in lines {
+            writeln!(out, "{label}{line}").context("cannot write to standard output")?;
+        }
+    }
+    Ok(())
+}
+
+/// What the run comes to.
+fn summary(url: &StoreUrl, report: &MigrationReport) -> String {
+    let (from, to) = (report.from, report.to);
+    let done = if report.applied {
+        "was done"
+    } else {
+        "would be done"
+    };
+    if !report.problems.is_empty() {
+        return format!("{url} would be left as it is: change what is in the way first");
+    }
+    match (report.steps.is_empty(), report.applied) {
+        (true, _) if report.actions.is_empty() => format!("{url} is up to date at version {to}"),
+        (true, _) => format!("{url} is at version {to}; what its settings ask for {done}"),
         (false, true) => format!("{url} went from version {from} to {to}"),
         (false, false) => format!("{url} would go from version {from} to {to}"),
-    });
-    Ok(Exit::Success)
+    }
 }
 
 fn json_of(report: &MigrationReport) -> serde_json::Value {
@@ -65,5 +104,8 @@ fn json_of(report: &MigrationReport) -> serde_json::Value {
         "to": report.to,
         "applied": report.applied,
         "steps": steps.collect::<serde_json::Value>(),
+        "actions": report.actions,
+        "notes": report.notes,
+        "problems": report.problems,
     })
 }

@@ -7,6 +7,7 @@
 )]
 
 mod admin;
+mod adopt;
 mod bench;
 mod config;
 mod data;
