@@ -121,14 +121,9 @@ impl Context {
         store.map_err(|error| opening_failed(&url, error))
     }
 
-    /// What the settings say about opening and migrating a store, and where the password of a
-    /// server may come from if its URL has none, as for every other client of PostgreSQL.
-    pub(crate) fn options(&self, mut options: OpenOptions) -> OpenOptions {
-        let in_home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".pgpass"));
-        options.password = std::env::var("PGPASSWORD").ok();
-        options.passfile = std::env::var_os("PGPASSFILE")
-            .map(PathBuf::from)
-            .or_else(in_home);
+    /// What the settings say about opening and migrating a store.
+    pub(crate) fn options(&self, options: OpenOptions) -> OpenOptions {
+        let mut options = with_passwords(options);
         options.tenant_id = self.settings.tenant_id();
         let timescale = self.settings.timescale();
         options.timescale = TimescaleOptions {
@@ -172,6 +167,17 @@ pub(crate) fn opening_failed(url: &StoreUrl, error: StoreError) -> anyhow::Error
         "it must be a file, or a name for one in a folder that can be written to"
     };
     anyhow::anyhow!("cannot open the store {url}: {what}")
+}
+
+/// Where the password of a server may come from if its URL has none, as for every other client of
+/// PostgreSQL.
+pub(crate) fn with_passwords(mut options: OpenOptions) -> OpenOptions {
+    let in_home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".pgpass"));
+    options.password = std::env::var("PGPASSWORD").ok();
+    options.passfile = std::env::var_os("PGPASSFILE")
+        .map(PathBuf::from)
+        .or_else(in_home);
+    options
 }
 
 /// The variables of the environment that begin with `MDS_`.
