@@ -17,11 +17,10 @@
 //! Each statement is a transaction of its own, but those of the last. Nothing is counted that the
 //! server did not say.
 
-use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::sync::atomic::AtomicBool;
 
-use mds_core::{Batch, ErrorKind, Record, RowOutcome, SinkError, Value, WriteReport};
+use mds_core::{ErrorKind, Record, RowOutcome, SinkError, Value, WriteReport};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 
@@ -75,8 +74,7 @@ impl Group {
 }
 
 impl<'a, R: Record> Work<'a, R> {
-    pub(crate) fn new<T: Borrow<R>>(batch: &'a Batch<T>) -> Self {
-        let rows: Vec<&R> = batch.iter().map(Borrow::borrow).collect();
+    pub(crate) fn new(rows: Vec<&'a R>) -> Self {
         let mut outcomes = vec![RowOutcome::NotTried; rows.len()];
         let conflicts = vec![false; rows.len()];
         let mut order: Vec<u32> = Vec::with_capacity(rows.len());

@@ -346,22 +346,23 @@ where
     R: Record,
     T: Borrow<R> + Send + Sync + 'static,
 {
-    let mut by_tenant: Vec<(TenantId, Vec<u32>)> = Vec::new();
-    for (position, row) in (0_u32..).zip(batch.iter()) {
-        let tenant = row.borrow().tenant_id();
+    let rows: Vec<&R> = batch.iter().map(Borrow::borrow).collect();
+    let mut by_tenant: Vec<(TenantId, Vec<usize>)> = Vec::new();
+    for (place, row) in rows.iter().enumerate() {
+        let tenant = row.tenant_id();
         match by_tenant.iter_mut().find(|(known, _)| *known == tenant) {
-            Some((_, positions)) => positions.push(position),
-            None => by_tenant.push((tenant, vec![position])),
+            Some((_, places)) => places.push(place),
+            None => by_tenant.push((tenant, vec![place])),
         }
     }
     by_tenant.sort_by_key(|(tenant, _)| *tenant);
     let mut whole = WriteReport::written(batch.len());
     whole.outcomes.fill(mds_core::RowOutcome::NotTried);
-    for (tenant, positions) in by_tenant {
-        let part = batch.select(positions.clone());
-        let report = write_tenant::<R, T>(&mut conn, shared, tenant, &part).await;
-        for (position, outcome) in positions.iter().zip(report.outcomes) {
-            whole.outcomes[*position as usize] = outcome;
+    for (tenant, places) in by_tenant {
+        let part = places.iter().map(|place| rows[*place]).collect();
+        let report = write_tenant::<R>(&mut conn, shared, tenant, part).await;
+        for (place, outcome) in places.into_iter().zip(report.outcomes) {
+            whole.outcomes[place] = outcome;
         }
         whole.conflicts += report.conflicts;
         if report.error.is_some() {
@@ -374,20 +375,16 @@ where
     (Some(conn).filter(|_| !is_stale), whole)
 }
 
-async fn write_tenant<R, T>(
+async fn write_tenant<R: Record>(
     conn: &mut Conn,
     shared: &Shared,
     tenant: TenantId,
-    part: &Batch<T>,
-) -> WriteReport
-where
-    R: Record,
-    T: Borrow<R>,
-{
+    part: Vec<&R>,
+) -> WriteReport {
     conn.expects_answers();
     let tenant_id = shared.is_bound.then_some(tenant);
     let opening = transaction::opening(tenant_id, shared.statement_timeout);
-    let revisions = part.iter().map(|r| r.borrow().revision());
+    let revisions = part.iter().map(|row| row.revision());
     if let Err(failed) = prepare(conn, shared, &opening, tenant, revisions).await {
         return WriteReport::failed(part.len(), failed.into_sink_error(&shared.dsn));
     }
@@ -395,13 +392,13 @@ where
     let on = On {
         client: &conn.client,
         sql: &shared.sql[index],
-        habit: &shared.habits[index][source_of(part.iter().next().map(Borrow::borrow))],
+        habit: &shared.habits[index][source_of(part.first().copied())],
         opening: &opening,
         is_bound: shared.is_bound,
         has_places: shared.has_places[index],
         is_broken: AtomicBool::new(false),
     };
-    let report = Work::<R>::new(part).run(&on, &shared.dsn).await;
+    let report = Work::new(part).run(&on, &shared.dsn).await;
     conn.broken |= on.is_broken.into_inner();
     report
 }

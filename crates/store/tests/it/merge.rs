@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mds_core::{Bar, Batch, Record as _, RowOutcome, Sink as _, Timeframe};
+use mds_core::{Bar, Batch, Record as _, RowOutcome, Sink as _, TenantId, Timeframe};
 use mds_store::Store;
 use proptest::prelude::*;
 
@@ -37,6 +37,20 @@ async fn one_batch_writes_the_best_row_of_each_key(store: Store) {
     );
     assert_eq!(report.conflicts, 0);
     assert_eq!(all::<Bar>(&store).await, [bar(0, 3.0, 3), bar(1, 9.0, 1)]);
+}
+
+/// What is left of a batch after a failed attempt comes as a part of it.
+async fn a_part_of_a_batch_is_written_as_that_part(store: Store) {
+    let of = |tenant, minute| Bar {
+        tenant_id: TenantId::from_u128(tenant),
+        ..bar(minute, 1.0, 1)
+    };
+    let rows = vec![of(7, 0), of(7, 1), of(8, 2), of(7, 3), of(8, 4), of(7, 5)];
+    let part = Batch::from(rows).select(vec![5, 4, 3]);
+    let report = store.sink::<Bar>().write(part).await;
+    is(&report.outcomes, &["written", "written", "written"]);
+    let written = [of(7, 3), of(8, 4), of(7, 5)];
+    assert_eq!(all::<Bar>(&store).await, written);
 }
 
 async fn a_later_batch_wins_only_by_rank(store: Store) {
@@ -194,6 +208,7 @@ proptest! {
 
 on_every_store!(
     one_batch_writes_the_best_row_of_each_key,
+    a_part_of_a_batch_is_written_as_that_part,
     a_later_batch_wins_only_by_rank,
     equal_revisions_with_other_values_are_counted_as_conflicts,
     a_settled_bar_outranks_a_newer_provisional_one,
