@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use mds_core::{ErrorKind, SinkError};
+use mds_core::{ErrorKind, Invalid, SinkError};
 
 /// Why a store could not be opened, read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +155,18 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A row of another program holds what no record can hold.
+    #[error("{}: a row of {table} cannot be read, {invalid}; correct or delete the row WHERE {row}", path.display())]
+    Malformed {
+        /// The database.
+        path: PathBuf,
+        /// The table.
+        table: &'static str,
+        /// The row, as a condition that finds it.
+        row: String,
+        /// What is wrong with it.
+        invalid: Box<Invalid>,
+    },
     /// The store was opened for reading.
     #[error("{}: the store is open for reading only", path.display())]
     ReadOnly {
@@ -184,6 +196,7 @@ impl StoreError {
             | Self::ReadOnly { .. }
             | Self::Closed { .. } => ErrorKind::Environment,
             Self::Address { .. }
+            | Self::Malformed { .. }
             | Self::Setting { .. }
             | Self::Newer { .. }
             | Self::Diverged { .. }
@@ -202,6 +215,7 @@ impl StoreError {
                 code
             }
             Self::Address { .. } => "ADDRESS",
+            Self::Malformed { .. } => "STORED_ROW_UNREADABLE",
             Self::Write { source, .. } => source.code(),
             Self::Missing { .. } => "MISSING",
             Self::Setting { .. } => "SETTING",

@@ -1,5 +1,6 @@
 //! A failed statement, as a sink tells it.
 
+use std::error::Error as _;
 use std::fmt::Write as _;
 
 use mds_core::{ErrorKind, SinkError};
@@ -8,10 +9,14 @@ use tokio_postgres::error::DbError;
 
 use super::connect::ConnectError;
 use super::pool::PoolError;
-use super::sqlstate;
+use super::{sqlstate, tls};
 
 /// The code where the server did not get to say one.
 const CONNECTION: &str = "CONNECTION";
+/// The code where the two sides did not agree on TLS.
+const TLS: &str = "TLS";
+/// The code where we have nothing that the server takes as proof of who we are.
+const AUTHENTICATION: &str = "AUTHENTICATION";
 /// The code of a server that takes no writes any more.
 const READ_ONLY: &str = "25006";
 
@@ -20,10 +25,13 @@ pub(crate) fn kind_of(error: &Error) -> ErrorKind {
     if let Some(db) = error.as_db_error() {
         return sqlstate::kind_of(db.code().code());
     }
-    // The library tells these apart by its text only.
+    match code_of(error).as_str() {
+        TLS | AUTHENTICATION => return ErrorKind::Fatal,
+        _ => {}
+    }
     let text = error.to_string();
     let is = |start: &str| text.starts_with(start);
-    if is("error performing TLS handshake") || is("authentication error") || is("invalid config") {
+    if is("invalid config") {
         return ErrorKind::Fatal;
     }
     if is("error serializing parameter") || is("error deserializing column") {
@@ -34,14 +42,46 @@ pub(crate) fn kind_of(error: &Error) -> ErrorKind {
 
 /// The SQLSTATE, or a word of our own.
 pub(crate) fn code_of(error: &Error) -> String {
-    error
-        .code()
-        .map_or_else(|| CONNECTION.to_owned(), |code| code.code().to_owned())
+    if let Some(code) = error.code() {
+        return code.code().to_owned();
+    }
+    // The library tells these apart by its text only.
+    let text = error.to_string();
+    let word = if text.starts_with("error performing TLS handshake") && !was_cut(error) {
+        TLS
+    } else if text.starts_with("authentication error") || chain(error).contains("password missing")
+    {
+        AUTHENTICATION
+    } else {
+        CONNECTION
+    };
+    word.to_owned()
 }
 
-/// What the server said, with the names that it gave; or what went wrong on the way.
+/// Whether the other side went away in the middle of a handshake, and did not refuse it.
+fn was_cut(error: &Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            return io.kind() != std::io::ErrorKind::InvalidData;
+        }
+        source = cause.source();
+    }
+    false
+}
+
+/// What the server said, with the names that it gave, or what went wrong on the way; and what to do
+/// about it.
 pub(crate) fn text_of(error: &Error) -> String {
-    error.as_db_error().map_or_else(|| chain(error), text_of_db)
+    let (mut text, advice) = match error.as_db_error() {
+        Some(db) => (text_of_db(db), sqlstate::advice_on(db.code().code())),
+        None => (chain(error), advice_on(error)),
+    };
+    if let Some(advice) = advice {
+        // Writing into memory cannot fail.
+        _ = write!(text, "; {advice}");
+    }
+    text
 }
 
 /// An error with what is underneath.
@@ -49,18 +89,33 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(next) = source {
-        // Writing into memory cannot fail.
-        _ = write!(text, ": {next}");
+        let next_text = next.to_string();
+        // An error of the system says again what it holds.
+        if !text.ends_with(&next_text) {
+            _ = write!(text, ": {next_text}");
+        }
         source = next.source();
     }
     text
+}
+
+/// What to do where the server did not get to say anything.
+fn advice_on(error: &Error) -> Option<&'static str> {
+    match code_of(error).as_str() {
+        TLS => Some(tls::advice_on(error)),
+        AUTHENTICATION => Some("give a password in the URL, PGPASSWORD or ~/.pgpass"),
+        _ if error.to_string().starts_with("error connecting to server") => {
+            Some("is the server running, and are host and port right?")
+        }
+        _ => None,
+    }
 }
 
 fn text_of_db(db: &DbError) -> String {
     let mut text = db.message().to_owned();
     let parts = [
         ("constraint", db.constraint()),
-        ("column", db.column()),
+        ("column", db.column().or_else(|| copied_column(db))),
         ("table", db.table()),
     ];
     let named: Vec<_> = parts
@@ -76,6 +131,13 @@ fn text_of_db(db: &DbError) -> String {
     text
 }
 
+/// The column that a COPY stopped at: `COPY bars, line 8, column volume: "..."`.
+fn copied_column(db: &DbError) -> Option<&str> {
+    let place = db.where_()?.strip_prefix("COPY ")?;
+    let (_, column) = place.split_once(", column ")?;
+    column.split([':', '\n']).next()
+}
+
 /// What it means, its code, and what is said, where no session was lent.
 pub(crate) fn of_connecting(error: &PoolError<ConnectError>) -> (ErrorKind, String, String) {
     let PoolError::Connect(error) = error else {
@@ -86,7 +148,7 @@ pub(crate) fn of_connecting(error: &PoolError<ConnectError>) -> (ErrorKind, Stri
         ConnectError::Postgres(error) => {
             return (kind_of(error), code_of(error), text_of(error));
         }
-        ConnectError::Tls(_) => (ErrorKind::Fatal, "TLS"),
+        ConnectError::Tls(_) => (ErrorKind::Fatal, TLS),
         ConnectError::Name { .. } | ConnectError::Silent { .. } => {
             (ErrorKind::Environment, CONNECTION)
         }
@@ -99,6 +161,37 @@ pub(crate) fn of_connecting(error: &PoolError<ConnectError>) -> (ErrorKind, Stri
 pub(crate) fn wants_new_session(error: &SinkError) -> bool {
     matches!(error.kind(), ErrorKind::Fatal | ErrorKind::Unknown) || error.code() == READ_ONLY
 }
+
+/// An error in words for a person.
+#[derive(Debug)]
+pub(crate) struct Told {
+    text: String,
+    /// For whoever prints it in full.
+    _error: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl Told {
+    pub(crate) fn new(text: String, error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self {
+            text,
+            _error: Box::new(error),
+        }
+    }
+}
+
+impl From<Error> for Told {
+    fn from(error: Error) -> Self {
+        Self::new(text_of(&error), error)
+    }
+}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Told {}
 
 /// The error of a write.
 pub(crate) fn sink_error(dsn: &str, error: Error) -> SinkError {

@@ -291,8 +291,8 @@ impl<'a, R: Record> Work<'a, R> {
     /// Copies rows that are probably not there; answers whether they went in.
     async fn copy(&mut self, on: &On<'_>, positions: &[u32]) -> Result<bool, Failed> {
         let rows: Vec<&R> = positions.iter().map(|p| self.rows[*p as usize]).collect();
-        let (client, sql) = (on.client, &on.sql.copy);
-        let copied = transaction::copy_in(client, on.opening, sql, &rows, encode::put_row).await;
+        let put = encode::put_row;
+        let copied = transaction::copy_in(on.client, on.opening, on.sql, &rows, put).await;
         if copied.as_ref().is_err_and(Failed::is_taken) {
             return Ok(false);
         }

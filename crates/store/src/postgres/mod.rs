@@ -159,15 +159,15 @@ where
 }
 
 fn connect_error(dsn: &str, operation: &'static str, error: PoolError<ConnectError>) -> StoreError {
-    let (kind, code, _) = failure::of_connecting(&error);
+    let (kind, code, text) = failure::of_connecting(&error);
     StoreError::Server {
         dsn: dsn.to_owned(),
         operation,
         code,
         kind,
         source: match error {
-            PoolError::Connect(error) => Box::new(error),
-            PoolError::Closed => "the store is closed".into(),
+            PoolError::Connect(error) => Box::new(failure::Told::new(text, error)),
+            PoolError::Closed => text.into(),
         },
     }
 }
@@ -178,7 +178,7 @@ fn failed(dsn: &str, operation: &'static str, error: tokio_postgres::Error) -> S
         operation,
         code: failure::code_of(&error),
         kind: failure::kind_of(&error),
-        source: Box::new(error),
+        source: Box::new(failure::Told::from(error)),
     }
 }
 

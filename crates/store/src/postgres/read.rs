@@ -1,8 +1,10 @@
 //! Queries in bounded memory, figures, deletion.
 
+use std::fmt::Write as _;
+
 use mds_core::{
-    Bar, Column, ColumnRole, ColumnType, Date, Fundamentals, Kind, News, OptionSnap, Record,
-    Symbol, TenantId, Timeframe, Timestamp, Vendor,
+    Bar, Column, ColumnRole, ColumnType, Date, Fundamentals, Invalid, Kind, News, OptionSnap,
+    Record, Symbol, TenantId, Timeframe, Timestamp, Vendor,
 };
 use tokio::sync::mpsc;
 use tokio_postgres::types::{FromSql, Type};
@@ -71,18 +73,49 @@ fn timestamp(row: &Row, index: usize) -> Result<Option<Timestamp>, Error> {
     Ok(micros.map(|m| Timestamp::from_micros(m.0)))
 }
 
+/// Why a row was not read.
+enum ReadError {
+    Server(Error),
+    /// Another program has written what no record can hold.
+    Malformed {
+        row: String,
+        invalid: Invalid,
+    },
+}
+
+impl From<Error> for ReadError {
+    fn from(error: Error) -> Self {
+        Self::Server(error)
+    }
+}
+
 /// Reads a record from all columns and the revision.
-fn record<R: Record>(row: &Row) -> Result<R, Error> {
+fn record<R: Record>(row: &Row) -> Result<R, ReadError> {
     let mut record = R::default();
     for (index, column) in R::COLUMNS.iter().enumerate() {
-        if let Some(text) = text_of(row, index, *column)? {
-            // The server's types leave nothing that a field could not take, but what other
-            // programs wrote into a text.
-            drop(record.set(index, &text));
+        if let Some(text) = text_of(row, index, *column)?
+            && let Err(invalid) = record.set(index, &text)
+        {
+            let row = name_of::<R>(row)?;
+            return Err(ReadError::Malformed { row, invalid });
         }
     }
     record.set_revision(row.try_get(R::COLUMNS.len())?);
     Ok(record)
+}
+
+/// A row by its key, as a condition of SQL that finds it.
+fn name_of<R: Record>(row: &Row) -> Result<String, Error> {
+    let mut name = String::new();
+    for (index, column) in R::COLUMNS.iter().enumerate() {
+        if column.role == ColumnRole::Key {
+            let and = if name.is_empty() { "" } else { " AND " };
+            let text = text_of(row, index, *column)?.unwrap_or_default();
+            // Writing into memory cannot fail.
+            _ = write!(name, "{and}{} = {}", column.name, quoted(&text));
+        }
+    }
+    Ok(name)
 }
 
 fn text_of(row: &Row, index: usize, column: Column) -> Result<Option<String>, Error> {
@@ -150,7 +183,13 @@ fn condition<R: Record>(query: &Query) -> String {
 }
 
 fn select<R: Record>(query: &Query) -> String {
-    let columns = sql::names::<R>().join(", ");
+    // Whoever has made a column narrower reads it all the same.
+    let columns = sql::names::<R>()
+        .iter()
+        .zip(sql::types::<R>())
+        .map(|(name, ty)| format!("{name}::{ty}"))
+        .collect::<Vec<_>>()
+        .join(", ");
     let direction = match query.order {
         Order::OldestFirst => "",
         Order::NewestFirst => " DESC",
@@ -198,15 +237,27 @@ impl PostgresStore {
             );
             let result = store
                 .with("read records", move |conn| async move {
-                    let result = stream::<R>(&conn, &cursor, &chunks).await;
+                    let result = match stream::<R>(&conn, &cursor, &chunks).await {
+                        Ok(()) => Ok(None),
+                        Err(ReadError::Malformed { row, invalid }) => Ok(Some((row, invalid))),
+                        Err(ReadError::Server(error)) => Err(error),
+                    };
                     // Whatever happened: out of the transaction, or out of use.
                     let rolled = conn.client.batch_execute("ROLLBACK").await;
                     (rolled.is_ok().then_some(conn), result)
                 })
                 .await;
-            if let Err(error) = result {
-                drop(errors.send(Err(error)).await);
-            }
+            let error = match result {
+                Ok(None) => return,
+                Ok(Some((row, invalid))) => StoreError::Malformed {
+                    path: store.shared.dsn.clone().into(),
+                    table: R::KIND.table(),
+                    row,
+                    invalid: Box::new(invalid),
+                },
+                Err(error) => error,
+            };
+            drop(errors.send(Err(error)).await);
         };
         drop(tokio::spawn(read));
         Chunks::new(receiver)
@@ -233,7 +284,7 @@ impl PostgresStore {
         };
         let sql = format!(
             "SELECT DISTINCT ON (symbol COLLATE \"C\", tenant_id, vendor COLLATE \"C\") \
-             symbol, tenant_id, vendor, close_price, ts FROM bars \
+             symbol, tenant_id, vendor, close_price::float8, ts FROM bars \
              WHERE close_price IS NOT NULL AND {} \
              ORDER BY symbol COLLATE \"C\", tenant_id, vendor COLLATE \"C\", ts DESC, {}",
             condition::<Bar>(&only),
@@ -415,7 +466,7 @@ async fn stream<R: Record>(
     conn: &Conn,
     cursor: &str,
     chunks: &mpsc::Sender<Result<Vec<R>, StoreError>>,
-) -> Result<(), Error> {
+) -> Result<(), ReadError> {
     conn.client.batch_execute(cursor).await?;
     let fetch = format!("FETCH {CHUNK_ROWS} FROM rows");
     loop {

@@ -3,12 +3,17 @@
 use std::fmt::Write as _;
 
 use mds_core::{Column, ColumnRole, ColumnType, Record};
+use tokio_postgres::types::Type;
 
 use super::encode;
 
 /// The text of the statements for one kind.
 #[derive(Debug)]
 pub(crate) struct Sql {
+    /// All columns of the table, to see of which types they are.
+    pub(crate) table: String,
+    /// The types that they should have.
+    types: Vec<Type>,
     /// Copies rows that are new straight into the table.
     pub(crate) copy: String,
     /// Merges arrays of columns: which rows met a stored one, how they rank, and which rows were
@@ -75,6 +80,8 @@ impl Sql {
             .join(" AND ");
         let value_list = values.iter().map(|c| **c).collect::<Vec<_>>().join(", ");
         Self {
+            table: format!("SELECT {list} FROM {table}"),
+            types: types::<R>(),
             copy: format!("COPY {table} ({list}) FROM STDIN (FORMAT binary)"),
             // One look at the index a row (LIMIT keeps the planner from reading the whole table).
             // A row that changes nothing is not even locked: its lock alone writes 170 bytes of
@@ -109,6 +116,22 @@ impl Sql {
             ),
         }
     }
+}
+
+impl Sql {
+    /// Whether columns have the types that values are encoded for.
+    pub(crate) fn fits(&self, columns: &[tokio_postgres::Column]) -> bool {
+        columns
+            .iter()
+            .map(tokio_postgres::Column::type_)
+            .eq(&self.types)
+    }
+}
+
+/// The types of all columns, the revision last.
+pub(crate) fn types<R: Record>() -> Vec<Type> {
+    let types = R::COLUMNS.iter().map(|c| encode::type_of(*c));
+    types.chain([Type::INT8]).collect()
 }
 
 /// All columns, the revision last.

@@ -12,7 +12,7 @@ use std::error::Error as StdError;
 use bytes::BytesMut;
 use mds_core::{Column, ColumnRole, ColumnType, Record, Value};
 use tokio_postgres::types::{FromSql, Type};
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Column as RowColumn, Error, Row};
 
 use super::connect::Session;
 use super::encode::{self, ArrayParam};
@@ -56,7 +56,7 @@ impl<'a> FromSql<'a> for Raw<'a> {
 }
 
 /// Compares `rows` (keys differ, in the order of keys) with what is stored; `None` where there are
-/// too many others at the same times.
+/// too many others at the same times, or where a column has another type than ours.
 pub(crate) async fn compare<R: Record>(
     client: &Session,
     opening: &str,
@@ -66,7 +66,14 @@ pub(crate) async fn compare<R: Record>(
     let look = Look::new(rows, has_places);
     let params = encode::typed(&look.params);
     let stored = transaction::run_one(client, opening, &look.sql, &params).await?;
-    if stored.len() >= look.limit {
+    // A column of another type is the server's to compare.
+    let types = sql::types::<R>();
+    let fits = |row: &Row| {
+        types
+            .iter()
+            .eq(row.columns()[..types.len()].iter().map(RowColumn::type_))
+    };
+    if stored.len() >= look.limit || !stored.first().is_none_or(fits) {
         return Ok(None);
     }
     let mut keys = BytesMut::new();

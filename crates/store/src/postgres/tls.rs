@@ -31,6 +31,27 @@ pub(crate) enum TlsError {
     Verifier(#[from] rustls::client::VerifierBuilderError),
 }
 
+/// What to do about a handshake that failed.
+pub(crate) fn advice_on(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let io = cause.downcast_ref::<std::io::Error>();
+        let refused = io.and_then(|io| io.get_ref()?.downcast_ref::<Error>());
+        match refused {
+            Some(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => return "name the host as its certificate does, or use sslmode=verify-ca",
+            Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                return "name the file of the authority that signed the certificate with sslrootcert";
+            }
+            Some(Error::InvalidCertificate(_)) => return "the server needs another certificate",
+            _ => {}
+        }
+        source = cause.source();
+    }
+    "switch TLS on at the server, or use sslmode=disable where the way there is safe"
+}
+
 /// The client's side of TLS, as strict as `verify` says.
 pub(crate) fn config(verify: &Verify, root_cert: Option<&Path>) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());

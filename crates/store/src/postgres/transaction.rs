@@ -7,13 +7,14 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use futures_util::future::{join, join3};
+use futures_util::future::join3;
 use futures_util::{SinkExt as _, pin_mut};
 use mds_core::{ErrorKind, SinkError, TenantId};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row};
 
 use super::connect::Session;
+use super::sql::Sql;
 use super::{encode, failure};
 
 /// Bytes of a COPY that are sent at once.
@@ -122,16 +123,17 @@ pub(crate) async fn run_all(client: &Session, opening: &str, sql: &str) -> Resul
 }
 
 /// Copies rows, each as `put` encodes it, in a transaction of its own; answers whether they went
-/// in: all, or, where a trigger leaves some of them out, none.
+/// in: all, or none, where a trigger leaves some of them out or a column has another type than the
+/// one that they are encoded for.
 pub(crate) async fn copy_in<T: Copy>(
     client: &Session,
     opening: &str,
-    sql: &str,
+    sql: &Sql,
     rows: &[T],
     put: impl Fn(&mut BytesMut, T),
 ) -> Result<bool, Failed> {
     let copied = copy_open(client, opening, sql, rows, put).await;
-    if copied.as_ref().is_ok_and(|c| *c == rows.len() as u64) {
+    if copied.as_ref().is_ok_and(|c| *c == Some(rows.len() as u64)) {
         end_open(client).await?;
         return Ok(true);
     }
@@ -141,17 +143,29 @@ pub(crate) async fn copy_in<T: Copy>(
     Ok(false)
 }
 
-/// Opens a transaction and copies rows in it; answers how many there are now.
+/// Opens a transaction and copies rows in it; answers how many went in, if the columns have the
+/// types that they are encoded for.
 async fn copy_open<T: Copy>(
     client: &Session,
     opening: &str,
-    sql: &str,
+    sql: &Sql,
     rows: &[T],
     put: impl Fn(&mut BytesMut, T),
-) -> Result<u64, Error> {
-    // The name of the statement lives within the transaction only: it is given up before the end.
-    let (opened, statement) = join(client.batch_execute(opening), client.prepare(sql)).await;
+) -> Result<Option<u64>, Error> {
+    // The names of the statements live within the transaction only: they are given up before the
+    // end.
+    let (opened, table, statement) = join3(
+        client.batch_execute(opening),
+        client.prepare(&sql.table),
+        client.prepare(&sql.copy),
+    )
+    .await;
     opened?;
+    // A copy takes eight bytes of a number for eight bytes of any other type, without a word. To
+    // prepare the other statement has locked the types until the transaction ends.
+    if !sql.fits(table?.columns()) {
+        return Ok(None);
+    }
     let statement = statement?;
     let sink = client.copy_in(&statement).await?;
     drop(statement);
@@ -167,7 +181,7 @@ async fn copy_open<T: Copy>(
     }
     chunk.extend_from_slice(encode::COPY_END);
     sink.feed(chunk.freeze()).await?;
-    sink.finish().await
+    sink.finish().await.map(Some)
 }
 
 /// Commits a transaction that was opened by hand.

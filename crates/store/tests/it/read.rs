@@ -1,6 +1,6 @@
 //! What queries answer: ranges, order, limits, tenants, figures, deletion.
 
-use mds_core::{Bar, Kind, Record as _, TenantId, Timeframe, Timestamp};
+use mds_core::{Bar, Kind, OptionSnap, Record as _, TenantId, Timeframe, Timestamp};
 use mds_store::{Freshness, Order, Query, Store};
 
 use crate::support::{MINUTE, Place, START, all, bar, write_new};
@@ -264,6 +264,33 @@ async fn an_extent_beyond_all_buckets_disturbs_no_answer() {
     assert_eq!(store.latest(Query::default()).await.unwrap().len(), 1);
     assert_eq!(store.stats().await.unwrap().kinds[0].rows, 1);
     assert_eq!(store.delete::<Bar>(Query::default()).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_no_record_can_hold_is_an_error_and_no_default() {
+    let place = Place::new();
+    let store = place.open().await;
+    write_new(&store, vec![bar(0, 1.0, 1)]).await;
+    let write_option = OptionSnap {
+        vendor: "v".into(),
+        symbol: "S".into(),
+        strike: 5.0,
+        ts: at(START),
+        ..OptionSnap::default()
+    };
+    write_new(&store, vec![write_option]).await;
+    place
+        .shell()
+        .execute_batch(
+            "UPDATE mds_series SET timeframe = 'now and then' WHERE kind = 'bars'; \
+             UPDATE options_snap_data SET option_type = 'STRADDLE'",
+        )
+        .unwrap();
+    let bars = store.query::<Bar>(Query::default()).collect().await;
+    let options = store.query::<OptionSnap>(Query::default()).collect().await;
+    for error in [bars.unwrap_err(), options.unwrap_err()] {
+        assert_eq!(error.code(), "STORED_ROW_UNREADABLE");
+    }
 }
 
 on_every_store!(

@@ -2,10 +2,13 @@
 //! databases may be made. `scripts/test` starts one.
 
 mod adopt;
+mod cluster;
 mod faults;
+mod foreign;
 mod migrate;
 mod original;
 mod smoke;
+mod sqlstate;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -43,15 +46,51 @@ impl Server {
 
     /// The URL of a new, empty database.
     pub(crate) async fn database(&self) -> StoreUrl {
-        let client = connect(&self.url).await;
+        self.make("").await.url
+    }
+
+    /// A new, empty database, made with `options` of CREATE DATABASE.
+    pub(crate) async fn make(&self, options: &str) -> Database {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("mds_test_{}_{number}", std::process::id());
-        client
-            .batch_execute(&format!("CREATE DATABASE {name}"))
-            .await
-            .unwrap();
+        let shell = connect(&self.url).await;
+        let sql = format!("CREATE DATABASE {name} {options}");
+        shell.batch_execute(&sql).await.unwrap();
         let (server, _) = self.url.rsplit_once('/').unwrap();
-        format!("{server}/{name}").parse().unwrap()
+        let url = format!("{server}/{name}");
+        Database {
+            shell: connect(&url).await,
+            url: url.parse().unwrap(),
+            text: url,
+            name,
+        }
+    }
+}
+
+/// A database of a test's own.
+pub(crate) struct Database {
+    /// Where it is.
+    pub(crate) url: StoreUrl,
+    /// The same as a text.
+    pub(crate) text: String,
+    pub(crate) name: String,
+    /// A session of its superuser, for what other programs do.
+    pub(crate) shell: Client,
+}
+
+impl Database {
+    pub(crate) async fn open(&self) -> Store {
+        self.open_with("").await
+    }
+
+    /// Opens the store with parameters behind its URL.
+    pub(crate) async fn open_with(&self, parameters: &str) -> Store {
+        let url = format!("{}{parameters}", self.text).parse().unwrap();
+        Store::open(&url, OpenOptions::default()).await.unwrap()
+    }
+
+    pub(crate) async fn run(&self, sql: &str) {
+        self.shell.batch_execute(sql).await.unwrap();
     }
 }
 
