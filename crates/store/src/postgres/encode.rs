@@ -178,33 +178,37 @@ impl ToSql for ArrayParam {
     to_sql_checked!();
 }
 
-/// All columns of `rows` as parameters of `unnest`, the revision last.
-pub(crate) fn columns_of<R: Record>(rows: &[&R]) -> Vec<ArrayParam> {
-    arrays(rows, |_| true)
-}
-
-/// The values of `rows` alone, the revision last.
-pub(crate) fn values_of<R: Record>(rows: &[&R]) -> Vec<ArrayParam> {
-    arrays(rows, |column| column.role == ColumnRole::Value)
-}
-
-fn arrays<R: Record>(rows: &[&R], wanted: impl Fn(&Column) -> bool) -> Vec<ArrayParam> {
-    let mut params = Vec::with_capacity(R::COLUMNS.len() + 1);
-    for (index, column) in R::COLUMNS.iter().enumerate() {
-        if wanted(column) {
-            let mut param = ArrayParam::new(type_of(*column), rows.len());
-            for row in rows {
-                param.push(row.value(index));
-            }
-            params.push(param);
-        }
-    }
+/// The wanted columns of `rows` as parameters of `unnest`, the revision last.
+pub(crate) fn columns_of<R: Record>(
+    rows: &[&R],
+    is_wanted: impl Fn(usize, &Column) -> bool,
+) -> Vec<ArrayParam> {
+    let mut params = arrays(rows, is_wanted);
     let mut revisions = ArrayParam::new(Type::INT8, rows.len());
     for row in rows {
         revisions.push_i64(row.revision());
     }
     params.push(revisions);
     params
+}
+
+/// The keys of `rows`.
+pub(crate) fn keys_of<R: Record>(rows: &[&R]) -> Vec<ArrayParam> {
+    arrays(rows, |_, column| column.role == ColumnRole::Key)
+}
+
+fn arrays<R: Record>(rows: &[&R], is_wanted: impl Fn(usize, &Column) -> bool) -> Vec<ArrayParam> {
+    let columns = R::COLUMNS.iter().enumerate();
+    let columns = columns.filter(|(index, column)| is_wanted(*index, column));
+    columns
+        .map(|(index, column)| {
+            let mut param = ArrayParam::new(type_of(*column), rows.len());
+            for row in rows {
+                param.push(row.value(index));
+            }
+            param
+        })
+        .collect()
 }
 
 /// Arrays as the parameters of a statement that is sent with them.

@@ -1,6 +1,6 @@
 //! The statements of one kind, spelled out of its columns.
 
-use std::fmt::Write as _;
+use std::cmp::Ordering;
 
 use mds_core::{Column, ColumnRole, ColumnType, Record};
 use tokio_postgres::types::Type;
@@ -19,9 +19,6 @@ pub(crate) struct Sql {
     /// Merges arrays of columns: which rows met a stored one, how they rank, and which rows were
     /// not written although they should have been.
     pub(crate) merge: String,
-    /// Replaces stored rows by arrays of columns, each at the place where it was seen, unless
-    /// somebody else was there meanwhile: which rows were written.
-    pub(crate) replace: String,
 }
 
 /// How a row of a batch ranks against the stored one, as `merge` and `compare` answer.
@@ -47,14 +44,9 @@ impl Sql {
         let columns = names::<R>();
         let list = columns.join(", ");
         let keys = key_columns::<R>();
-        let values: Vec<_> = columns.iter().filter(|c| !keys.contains(c)).collect();
-        let set = |from: &str| {
-            let set: Vec<_> = values.iter().map(|c| format!("{c} = {from}.{c}")).collect();
-            set.join(", ")
-        };
         let input = format!(
             "SELECT * FROM unnest({}) WITH ORDINALITY AS u ({list}, ord)",
-            parameters::<R>()
+            numbered(types::<R>().into_iter(), 1)
         );
         let (stored, given) = (rank::<R>("t"), rank::<R>("i"));
         let class = format!(
@@ -78,7 +70,6 @@ impl Sql {
             .map(|k| format!("s.{k} = i.{k}"))
             .collect::<Vec<_>>()
             .join(" AND ");
-        let value_list = values.iter().map(|c| **c).collect::<Vec<_>>().join(", ");
         Self {
             table: format!("SELECT {list} FROM {table}"),
             types: types::<R>(),
@@ -101,18 +92,7 @@ impl Sql {
                  THEN ARRAY(SELECT ord::int4 FROM j WHERE ({is_tried}) AND ({conflict}) NOT IN \
                  (SELECT {conflict} FROM ins)) ELSE '{{}}' END",
                 is_tried = format_args!("found IS NULL OR class < {}", met::SAME),
-                set = set("excluded"),
-            ),
-            // The place and the transaction that wrote it are the identity of one version of a row:
-            // a place is not used again by the same transaction.
-            replace: format!(
-                "WITH u AS (UPDATE {table} AS s SET {set} \
-                 FROM unnest($1::tid[], $2::xid[], {parameters}) WITH ORDINALITY \
-                 AS j (place, writer, {value_list}, ord) \
-                 WHERE s.ctid = j.place AND s.xmin = j.writer RETURNING j.ord) \
-                 SELECT coalesce(array_agg(ord::int4), '{{}}') FROM u",
-                set = set("j"),
-                parameters = value_parameters::<R>(3),
+                set = assignments::<R>("excluded"),
             ),
         }
     }
@@ -134,6 +114,59 @@ pub(crate) fn types<R: Record>() -> Vec<Type> {
     types.chain([Type::INT8]).collect()
 }
 
+/// The statement that replaces stored rows where they were seen. Parameters: their places and who
+/// wrote them, the changed values and the revision, and the keys of one row of each page. It answers which were written.
+///
+/// The place and the transaction that wrote it are the identity of one version of a row: a place
+/// is not used again by the same transaction. One row of each page is looked up by the index first,
+/// since only that makes the server clear the page of old versions, and so makes room for the new.
+pub(crate) fn replace<R: Record>(changed: &[bool]) -> String {
+    let columns = || R::COLUMNS.iter().zip(changed);
+    let values = || columns().filter_map(|(c, is_changed)| is_changed.then_some(c));
+    let names: Vec<_> = values().map(|c| c.name).chain(["revision"]).collect();
+    let set: Vec<_> = names.iter().map(|c| format!("{c} = j.{c}")).collect();
+    let key_parts = || R::COLUMNS.iter().filter(|c| c.role == ColumnRole::Key);
+    let key_names: Vec<_> = key_parts().map(|c| c.name).collect();
+    let lookup: Vec<_> = key_names.iter().map(|k| format!("s.{k} = p.{k}")).collect();
+    format!(
+        "WITH cleared AS MATERIALIZED (SELECT count(f.place) AS pages FROM unnest({key_types}) \
+         AS p ({key_names}) CROSS JOIN LATERAL (SELECT s.ctid AS place FROM {table} AS s \
+         WHERE {lookup} LIMIT 1) AS f), \
+         u AS (UPDATE {table} AS s SET {set} \
+         FROM unnest($1::tid[], $2::xid[], {types}) WITH ORDINALITY \
+         AS j (place, writer, {names}, ord) \
+         WHERE s.ctid = j.place AND s.xmin = j.writer RETURNING j.ord) \
+         SELECT (SELECT coalesce(array_agg(ord::int4), '{{}}') FROM u) \
+         WHERE (SELECT pages FROM cleared) >= 0",
+        key_types = numbered(key_parts().map(|c| encode::type_of(*c)), 3 + names.len()),
+        key_names = key_names.join(", "),
+        lookup = lookup.join(" AND "),
+        table = R::KIND.table(),
+        set = set.join(", "),
+        types = numbered(values().map(|c| encode::type_of(*c)).chain([Type::INT8]), 3),
+        names = names.join(", "),
+    )
+}
+
+/// The place of what SQL counts from 1.
+pub(crate) fn place_of(ordinal: i32) -> Option<usize> {
+    usize::try_from(ordinal).ok()?.checked_sub(1)
+}
+
+/// The columns that are not part of the key, the revision last.
+fn value_columns<R: Record>() -> impl Iterator<Item = &'static str> {
+    let values = R::COLUMNS.iter().filter(|c| c.role == ColumnRole::Value);
+    values.map(|c| c.name).chain(["revision"])
+}
+
+/// All values, set from a row of the name `from`.
+fn assignments<R: Record>(from: &str) -> String {
+    let set: Vec<_> = value_columns::<R>()
+        .map(|c| format!("{c} = {from}.{c}"))
+        .collect();
+    set.join(", ")
+}
+
 /// All columns, the revision last.
 pub(crate) fn names<R: Record>() -> Vec<&'static str> {
     let names = R::COLUMNS.iter().map(|c| c.name);
@@ -150,26 +183,26 @@ pub(crate) fn key_columns<R: Record>() -> Vec<&'static str> {
     keys.iter().map(|c| c.name).collect()
 }
 
-fn parameters<R: Record>() -> String {
-    numbered(R::COLUMNS.iter(), 1)
-}
-
-fn value_parameters<R: Record>(first: usize) -> String {
-    let is_value = |c: &&Column| c.role == ColumnRole::Value;
-    numbered(R::COLUMNS.iter().filter(is_value), first)
-}
-
-/// Array parameters for columns and the revision.
-fn numbered<'a>(columns: impl Iterator<Item = &'a Column>, first: usize) -> String {
-    let mut text = String::new();
-    let mut number = first;
-    for column in columns {
-        // Writing into memory cannot fail.
-        _ = write!(text, "${number}::{}[], ", encode::type_of(*column).name());
-        number += 1;
+/// The order of keys in the index, in which all writers take rows.
+pub(crate) fn key_cmp<R: Record>(a: &R, b: &R) -> Ordering {
+    let keys = R::COLUMNS.iter().enumerate();
+    let mut keys = keys.filter(|(_, c)| c.role == ColumnRole::Key);
+    let mut order = a.time().cmp(&b.time());
+    while order.is_eq()
+        && let Some((position, _)) = keys.next()
+    {
+        order = a.value(position).rank_cmp(&b.value(position));
     }
-    _ = write!(text, "${number}::int8[]");
-    text
+    order
+}
+
+/// Array parameters of these types, from `first` on.
+fn numbered(types: impl Iterator<Item = Type>, first: usize) -> String {
+    let parameters: Vec<_> = (first..)
+        .zip(types)
+        .map(|(number, ty)| format!("${number}::{}[]", ty.name()))
+        .collect();
+    parameters.join(", ")
 }
 
 /// The rank of the row `of` as an SQL row value; compares as `Record::rank_cmp`. It has no NULL in

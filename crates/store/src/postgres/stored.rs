@@ -29,6 +29,14 @@ pub(crate) struct Place {
     pub(crate) xmin: [u8; 4],
 }
 
+impl Place {
+    /// The page that it is on.
+    fn page(self) -> [u8; 4] {
+        let [a, b, c, d, _, _] = self.ctid;
+        [a, b, c, d]
+    }
+}
+
 /// How each row of a batch ranks against the stored one.
 #[derive(Debug)]
 pub(crate) struct Compared {
@@ -36,7 +44,12 @@ pub(crate) struct Compared {
     pub(crate) classes: Vec<i16>,
     /// Where the stored row is.
     pub(crate) places: Vec<Option<Place>>,
+    /// The columns in which one of the lower rows differs.
+    pub(crate) changed: Changed,
 }
+
+/// Which columns a replacement changes, by their position.
+pub(crate) type Changed = Vec<bool>;
 
 /// Any value, as the protocol has it.
 struct Raw<'a>(Option<&'a [u8]>);
@@ -60,10 +73,9 @@ impl<'a> FromSql<'a> for Raw<'a> {
 pub(crate) async fn compare<R: Record>(
     client: &Session,
     opening: &str,
+    look: &Look,
     rows: &[&R],
-    has_places: bool,
 ) -> Result<Option<Compared>, Failed> {
-    let look = Look::new(rows, has_places);
     let params = encode::typed(&look.params);
     let stored = transaction::run_one(client, opening, &look.sql, &params).await?;
     // A column of another type is the server's to compare.
@@ -81,6 +93,7 @@ pub(crate) async fn compare<R: Record>(
     let mut compared = Compared {
         classes: vec![met::NEW; rows.len()],
         places: vec![None; rows.len()],
+        changed: vec![false; R::COLUMNS.len()],
     };
     let mut key = BytesMut::new();
     for row in &stored {
@@ -90,23 +103,29 @@ pub(crate) async fn compare<R: Record>(
             encode::put_raw(&mut key, raw.0);
         }
         if let Some(number) = known.get(&key[..]) {
-            compared.classes[*number] = class_of(rows[*number], row)?;
-            compared.places[*number] = place_of::<R>(row)?;
+            let class = class_of(rows[*number], row)?;
+            compared.classes[*number] = class;
+            if matches!(class, met::LOWER | met::LOWER_CONFLICT) {
+                compared.places[*number] = place_of::<R>(row)?;
+                note_changes(&mut compared.changed, rows[*number], row)?;
+            }
         }
     }
     Ok(Some(compared))
 }
 
-/// The query for all rows at the times of a batch, and with the parts of the key that all rows of
-/// the batch have in common.
-struct Look {
+/// Where the rows of a batch are: at their times, and with the parts of the key that all of them
+/// have in common.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// The query for all rows there, up to `limit` of them.
     sql: String,
     params: Vec<ArrayParam>,
     limit: usize,
 }
 
 impl Look {
-    fn new<R: Record>(rows: &[&R], has_places: bool) -> Self {
+    pub(crate) fn new<R: Record>(rows: &[&R], has_places: bool) -> Self {
         let mut params = Vec::new();
         let mut wanted = Vec::new();
         for (position, column) in columns::<R>(ColumnRole::Key) {
@@ -123,11 +142,16 @@ impl Look {
                     break;
                 }
             }
-            if is_time || values.len() == 1 {
+            let number = params.len() + 1;
+            if is_time {
+                wanted.push(format!("{} = ANY (${number})", column.name));
                 params.push(values);
-                wanted.push(format!("{} = ANY (${})", column.name, params.len()));
+            } else if values.len() == 1 {
+                wanted.push(format!("{} = (${number})[1]", column.name));
+                params.push(values);
             }
         }
+        let condition = wanted.join(" AND ");
         let place = if has_places {
             "ctid, xmin"
         } else {
@@ -135,13 +159,50 @@ impl Look {
         };
         let limit = rows.len() * READ_PER_ROW + 1_000;
         let sql = format!(
-            "SELECT {}, {place} FROM {} WHERE {} LIMIT {limit}",
+            "SELECT {}, {place} FROM {} WHERE {condition} LIMIT {limit}",
             sql::names::<R>().join(", "),
             R::KIND.table(),
-            wanted.join(" AND ")
         );
         Self { sql, params, limit }
     }
+}
+
+/// Replaces stored rows where they were seen, unless somebody else was there meanwhile; answers
+/// which were written.
+pub(crate) async fn replace<R: Record>(
+    client: &Session,
+    opening: &str,
+    rows: &[(&R, Place)],
+    changed: &Changed,
+) -> Result<Vec<bool>, Failed> {
+    let mut arrays = vec![
+        ArrayParam::new(Type::TID, rows.len()),
+        ArrayParam::new(Type::XID, rows.len()),
+    ];
+    for (_, place) in rows {
+        arrays[0].push_raw(&place.ctid);
+        arrays[1].push_raw(&place.xmin);
+    }
+    let records: Vec<&R> = rows.iter().map(|(row, _)| *row).collect();
+    arrays.extend(encode::columns_of(&records, |position, _| {
+        changed[position]
+    }));
+    let of_pages: Vec<&R> = rows
+        .chunk_by(|(_, a), (_, b)| a.page() == b.page())
+        .filter_map(|of_page| of_page.first().map(|(row, _)| *row))
+        .collect();
+    arrays.extend(encode::keys_of(&of_pages));
+    let sql = sql::replace::<R>(changed);
+    let params = encode::typed(&arrays);
+    let answer = transaction::run_one(client, opening, &sql, &params).await?;
+    let ordinals: Vec<i32> = transaction::only(&answer)?.try_get(0)?;
+    let mut is_written = vec![false; rows.len()];
+    for ordinal in ordinals {
+        if let Some(is) = sql::place_of(ordinal).and_then(|p| is_written.get_mut(p)) {
+            *is = true;
+        }
+    }
+    Ok(is_written)
 }
 
 /// The columns of a role, with their positions.
@@ -217,6 +278,21 @@ fn value_cmp(ours: Value<'_>, stored: Option<&[u8]>) -> Ordering {
             bytes[4..].cmp(raw)
         }
     }
+}
+
+/// Notes the columns in which `ours` differs from the stored row, to the last bit.
+fn note_changes<R: Record>(changed: &mut Changed, ours: &R, stored: &Row) -> Result<(), Error> {
+    for (position, _) in columns::<R>(ColumnRole::Value) {
+        if !changed[position] {
+            let raw: Raw<'_> = stored.try_get(position)?;
+            changed[position] = match (ours.value(position), raw.0) {
+                (Value::Null, None) => false,
+                (Value::Float(number), Some(raw)) => number.to_be_bytes() != raw,
+                (value, raw) => value_cmp(value, raw).is_ne(),
+            };
+        }
+    }
+    Ok(())
 }
 
 fn place_of<R: Record>(row: &Row) -> Result<Option<Place>, Error> {

@@ -63,6 +63,17 @@ impl Failed {
         matches!(self, Self::Server { error, .. } if failure::code_of(error) == "23505")
     }
 
+    /// The same, where an earlier part of the work may have been kept.
+    pub(crate) fn unknown(self) -> Self {
+        match self {
+            Self::Server { error, .. } => Self::Server {
+                error,
+                is_unknown: true,
+            },
+            Self::NoAnswer => Self::NoAnswer,
+        }
+    }
+
     /// The error of a write.
     pub(crate) fn into_sink_error(self, dsn: &str) -> SinkError {
         match self {
@@ -99,6 +110,24 @@ pub(crate) fn opening(tenant: Option<TenantId>, statement_timeout: Duration) -> 
         }
         None => format!("BEGIN; {limits}; {LOCALS}"),
     }
+}
+
+/// The text that opens a transaction which does not wait for the disk: a later one does.
+pub(crate) fn unsynced(opening: &str) -> String {
+    format!("{opening}; SET LOCAL synchronous_commit = off")
+}
+
+/// Waits until what was committed before is on disk.
+pub(crate) async fn flush(client: &Session, opening: &str) -> Result<(), Failed> {
+    // A commit waits for the disk only if it has something in the log.
+    let message = "SELECT pg_logical_emit_message(true, 'mds', '')";
+    let flushed = run_all(client, opening, message).await;
+    flushed.map_err(Failed::unknown)
+}
+
+/// The one row of an answer.
+pub(crate) fn only(rows: &[Row]) -> Result<&Row, Failed> {
+    rows.first().ok_or(Failed::NoAnswer)
 }
 
 /// Runs one statement in a transaction of its own: sent as a whole, one way there and back.

@@ -9,6 +9,7 @@ mod migrate;
 mod original;
 mod smoke;
 mod sqlstate;
+mod ways;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
