@@ -180,8 +180,9 @@ async fn a_crash_of_the_server_and_a_shutdown_57p03() {
         assert!(text.contains("shutting down"), "{text}");
         break;
     }
-    drop(shell);
+    // As long as this session is there, so is the server.
     cluster.stop(Stop::Immediate);
+    drop(shell);
 }
 
 #[tokio::test(flavor = "multi_thread")]
