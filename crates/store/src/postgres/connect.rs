@@ -59,7 +59,8 @@ pub(crate) struct Conn {
     pub(crate) client: Session,
     /// Its session is not at rest: it must not be used again.
     pub(crate) broken: bool,
-    driver: Driver,
+    /// The task that speaks with the server.
+    driver: Option<AbortHandle>,
 }
 
 /// A client, with a clock beside it. Whoever reaches for the client is about to say something to
@@ -85,12 +86,11 @@ impl Deref for Session {
     }
 }
 
-/// The task that speaks with the server; ended when dropped.
-struct Driver(Option<AbortHandle>);
-
-impl Drop for Driver {
+// Of the whole, not of a field: a block that uses the client alone would else leave the rest of the
+// connection behind, and with it the task without which the client is closed.
+impl Drop for Conn {
     fn drop(&mut self) {
-        if let Some(task) = &self.0 {
+        if let Some(task) = &self.driver {
             task.abort();
         }
     }
@@ -146,7 +146,7 @@ impl Endpoint {
         Conn {
             client: Session { client, owes_since },
             broken: false,
-            driver: Driver(Some(task.abort_handle())),
+            driver: Some(task.abort_handle()),
         }
     }
 
@@ -250,7 +250,7 @@ impl Connector for Endpoint {
 
     fn retire(mut conn: Conn) {
         // The task ends by itself when it has said good-bye.
-        conn.driver.0 = None;
+        conn.driver = None;
     }
 }
 
