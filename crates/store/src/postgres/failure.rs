@@ -138,6 +138,9 @@ fn copied_column(db: &DbError) -> Option<&str> {
     column.split([':', '\n']).next()
 }
 
+/// Lock not available, query canceled, configuration limit exceeded.
+const LATE_ALONE: [&str; 3] = ["55P03", "57014", "53400"];
+
 /// What it means, its code, and what is said, where no session was lent.
 pub(crate) fn of_connecting(error: &PoolError<ConnectError>) -> (ErrorKind, String, String) {
     let PoolError::Connect(error) = error else {
@@ -192,6 +195,22 @@ impl std::fmt::Display for Told {
 }
 
 impl std::error::Error for Told {}
+
+/// The error of a write of late rows: where other rows are written, a lock on an old chunk (it is
+/// being compressed) or a limit of TimescaleDB says nothing about the server.
+pub(crate) fn of_late_rows(error: SinkError) -> SinkError {
+    if !LATE_ALONE.contains(&error.code()) {
+        return error;
+    }
+    let text = format!("late rows, of chunks that are compressed or will be: {error}");
+    let told = SinkError::new(ErrorKind::Transient, error.code().to_owned(), text);
+    let told = if error.outcome_unknown() {
+        told.with_unknown_outcome()
+    } else {
+        told
+    };
+    told.with_source(error)
+}
 
 /// The error of a write.
 pub(crate) fn sink_error(dsn: &str, error: Error) -> SinkError {

@@ -4,13 +4,13 @@
 //! that lock: a second process that migrates at the same time waits, and then finds nothing to do.
 //! A plan looks at the same things in a transaction that can only read.
 
-use mds_core::Kind;
 use sha2::{Digest, Sha256};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
 use super::adopt::{self, Adoption, Found};
 use super::connect::Conn;
+use super::layout::{self, Layout};
 use super::{failed, timescale};
 use crate::{MigrationReport, MigrationStep, OpenOptions, StoreError};
 
@@ -42,8 +42,7 @@ pub(crate) struct Opened {
     pub(crate) last_revision: i64,
     /// Row security binds the role that we are.
     pub(crate) is_bound: bool,
-    /// By kind: the table is one table, without parts.
-    pub(crate) has_places: [bool; 4],
+    pub(crate) layout: Layout,
 }
 
 /// Why a database was not migrated or opened.
@@ -143,27 +142,8 @@ async fn opened(client: &Client, options: &OpenOptions) -> Result<Opened, Migrat
         store_id: row.try_get(0)?,
         last_revision: row.try_get(1)?,
         is_bound: row.try_get(2)?,
-        has_places: has_places(client).await?,
+        layout: layout::read(client).await?,
     })
-}
-
-/// Which tables are one table each: neither partitioned nor with tables that inherit from them,
-/// as those of TimescaleDB.
-async fn has_places(client: &Client) -> Result<[bool; 4], Error> {
-    let sql = "SELECT c.relkind = 'r' AND NOT EXISTS \
-         (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid) AND NOT EXISTS \
-         (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tgname = 'ts_insert_blocker') \
-         FROM unnest($1::text[]) WITH ORDINALITY AS u (name, ord) \
-         JOIN pg_class AS c ON c.oid = u.name::regclass ORDER BY u.ord";
-    let tables = Kind::ALL.map(Kind::table);
-    let mut places = [false; 4];
-    let rows = client
-        .query_typed(sql, &[(&&tables[..], Type::TEXT_ARRAY)])
-        .await?;
-    for (has_place, row) in places.iter_mut().zip(rows) {
-        *has_place = row.try_get(0)?;
-    }
-    Ok(places)
 }
 
 async fn state_of(client: &Client) -> Result<State, MigrateError> {

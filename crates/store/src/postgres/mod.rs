@@ -6,7 +6,7 @@
 //! | `pool`, `connect` | connections |
 //! | `migrate` | tables and views, as numbered migrations |
 //! | `adopt` | databases that another program made |
-//! | `timescale` | hypertables, compression and retention |
+//! | `timescale`, `layout` | hypertables, compression and retention; late rows |
 //! | `sql`, `encode` | statements spelled out of the columns of a kind, values in binary |
 //! | `transaction` | transactions that rely on nothing but themselves |
 //! | `merge`, `stored`, `apart`, `habit` | one batch: which rows are written, by which way |
@@ -27,6 +27,7 @@ mod encode;
 mod failure;
 mod habit;
 mod ingested;
+mod layout;
 mod merge;
 mod migrate;
 mod pool;
@@ -57,6 +58,7 @@ pub(crate) use scratch::Session;
 
 use self::connect::{Conn, ConnectError, Endpoint};
 use self::habit::Habit;
+use self::layout::Layout;
 use self::merge::{On, Work};
 use self::pool::{Pool, PoolError};
 use self::sql::Sql;
@@ -87,6 +89,7 @@ struct Shared {
     sql: [Sql; 4],
     /// By kind and source.
     habits: [[Habit; SOURCES]; 4],
+    late_habits: [Habit; 4],
     /// No revision above it was written, as the server knows.
     revision: AtomicI64,
     /// The greatest revision that this process has handed in.
@@ -95,8 +98,7 @@ struct Shared {
     tenants: Mutex<HashSet<TenantId>>,
     /// Row security binds this role, so each transaction says whose rows it is about.
     is_bound: bool,
-    /// By kind: the table is one table, so that a place in it says which row is there.
-    has_places: [bool; 4],
+    layout: layout::Known,
 }
 
 impl std::fmt::Debug for PostgresStore {
@@ -208,11 +210,12 @@ impl PostgresStore {
                     Sql::of::<News>(),
                 ],
                 habits: Default::default(),
+                late_habits: Default::default(),
                 revision: AtomicI64::new(opened.last_revision),
                 highest: AtomicI64::new(opened.last_revision),
                 tenants: Mutex::default(),
                 is_bound: opened.is_bound,
-                has_places: opened.has_places,
+                layout: layout::Known::new(opened.layout),
             }),
         })
     }
@@ -336,7 +339,37 @@ fn connect_sink_error(dsn: &str, error: PoolError<ConnectError>) -> SinkError {
     }
 }
 
-/// Writes a batch: one transaction a tenant, in the order of tenants.
+/// Rows of a batch that are written together.
+struct Part {
+    /// They go into compressed chunks of TimescaleDB.
+    is_late: bool,
+    tenant: TenantId,
+    /// Where in the batch they are.
+    places: Vec<usize>,
+}
+
+/// Splits a batch by tenant, late rows behind all others.
+fn parts_of<R: Record>(rows: &[&R], layout: Layout) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for (place, row) in rows.iter().enumerate() {
+        let tenant = row.tenant_id();
+        let is_late = layout.is_late(R::KIND, row.time());
+        let is_its = |part: &&mut Part| part.tenant == tenant && part.is_late == is_late;
+        match parts.iter_mut().find(is_its) {
+            Some(part) => part.places.push(place),
+            None => parts.push(Part {
+                is_late,
+                tenant,
+                places: vec![place],
+            }),
+        }
+    }
+    parts.sort_by_key(|part| (part.is_late, part.tenant));
+    parts
+}
+
+/// Writes a batch: a transaction or more for each tenant, in the order of tenants; late rows in
+/// transactions of their own when all others are written.
 async fn write_on<R, T>(
     mut conn: Conn,
     shared: &Shared,
@@ -346,27 +379,31 @@ where
     R: Record,
     T: Borrow<R> + Send + Sync + 'static,
 {
-    let rows: Vec<&R> = batch.iter().map(Borrow::borrow).collect();
-    let mut by_tenant: Vec<(TenantId, Vec<usize>)> = Vec::new();
-    for (place, row) in rows.iter().enumerate() {
-        let tenant = row.tenant_id();
-        match by_tenant.iter_mut().find(|(known, _)| *known == tenant) {
-            Some((_, places)) => places.push(place),
-            None => by_tenant.push((tenant, vec![place])),
+    conn.expects_answers();
+    let layout = match shared.layout.current(&conn.client).await {
+        Ok(layout) => layout,
+        Err(error) => {
+            let failed = Failed::from(error).into_sink_error(&shared.dsn);
+            let report = WriteReport::failed(batch.len(), failed);
+            return (None, report);
         }
-    }
-    by_tenant.sort_by_key(|(tenant, _)| *tenant);
+    };
+    let rows: Vec<&R> = batch.iter().map(Borrow::borrow).collect();
     let mut whole = WriteReport::written(batch.len());
     whole.outcomes.fill(mds_core::RowOutcome::NotTried);
-    for (tenant, places) in by_tenant {
-        let part = places.iter().map(|place| rows[*place]).collect();
-        let report = write_tenant::<R>(&mut conn, shared, tenant, part).await;
-        for (place, outcome) in places.into_iter().zip(report.outcomes) {
+    for part in parts_of(&rows, layout) {
+        let of_part = part.places.iter().map(|place| rows[*place]).collect();
+        let report = write_part::<R>(&mut conn, shared, &part, layout, of_part).await;
+        for (place, outcome) in part.places.into_iter().zip(report.outcomes) {
             whole.outcomes[place] = outcome;
         }
         whole.conflicts += report.conflicts;
-        if report.error.is_some() {
-            whole.error = report.error;
+        if let Some(error) = report.error {
+            whole.error = Some(if part.is_late {
+                failure::of_late_rows(error)
+            } else {
+                error
+            });
             break;
         }
     }
@@ -375,30 +412,40 @@ where
     (Some(conn).filter(|_| !is_stale), whole)
 }
 
-async fn write_tenant<R: Record>(
+async fn write_part<R: Record>(
     conn: &mut Conn,
     shared: &Shared,
-    tenant: TenantId,
-    part: Vec<&R>,
+    part: &Part,
+    layout: Layout,
+    rows: Vec<&R>,
 ) -> WriteReport {
     conn.expects_answers();
+    let tenant = part.tenant;
     let tenant_id = shared.is_bound.then_some(tenant);
-    let opening = transaction::opening(tenant_id, shared.statement_timeout);
-    let revisions = part.iter().map(|row| row.revision());
+    let mut opening = transaction::opening(tenant_id, shared.statement_timeout);
+    if part.is_late {
+        opening.push_str(&timescale::late(shared.statement_timeout));
+    }
+    let revisions = rows.iter().map(|row| row.revision());
     if let Err(failed) = prepare(conn, shared, &opening, tenant, revisions).await {
-        return WriteReport::failed(part.len(), failed.into_sink_error(&shared.dsn));
+        return WriteReport::failed(rows.len(), failed.into_sink_error(&shared.dsn));
     }
     let index = R::KIND as usize;
+    let habit = if part.is_late {
+        &shared.late_habits[index]
+    } else {
+        &shared.habits[index][source_of(rows.first().copied())]
+    };
     let on = On {
         client: &conn.client,
         sql: &shared.sql[index],
-        habit: &shared.habits[index][source_of(part.first().copied())],
+        habit,
         opening: &opening,
         is_bound: shared.is_bound,
-        has_places: shared.has_places[index],
+        has_places: layout.has_places[index],
         is_broken: AtomicBool::new(false),
     };
-    let report = Work::new(part).run(&on, &shared.dsn).await;
+    let report = Work::new(rows).run(&on, &shared.dsn).await;
     conn.broken |= on.is_broken.into_inner();
     report
 }

@@ -12,7 +12,7 @@ use tokio_postgres::{Error, Row};
 
 use super::connect::Conn;
 use super::encode::{EPOCH_DAYS, EPOCH_MICROS};
-use super::{PostgresStore, ingested, sql};
+use super::{PostgresStore, ingested, layout, sql, timescale};
 use crate::ingested::File;
 use crate::{
     Chunks, FileRevision, Freshness, IngestedFile, KindStats, LatestPrice, Order, Query,
@@ -311,16 +311,17 @@ impl PostgresStore {
             self.stats_of::<Fundamentals>(&mut freshness).await?,
             self.stats_of::<News>(&mut freshness).await?,
         ];
-        let sql = "SELECT sum(pg_total_relation_size(c.oid))::int8 FROM pg_class AS c \
-             WHERE c.oid IN ('bars'::regclass, 'options_snap'::regclass, \
-             'fundamentals'::regclass, 'news'::regclass)";
-        let bytes: i64 = self
-            .one("read figures", sql.to_owned(), |row| row.try_get(0))
+        let bytes = self
+            .with("read figures", |conn| async move {
+                conn.expects_answers();
+                let result = layout::bytes(&conn.client).await;
+                (super::at_rest(conn, result.as_ref().err()), result)
+            })
             .await?;
         Ok(StoreStats {
             kinds,
             freshness,
-            file_bytes: u64::try_from(bytes).unwrap_or_default(),
+            file_bytes: bytes,
             log_bytes: 0,
         })
     }
@@ -386,24 +387,39 @@ impl PostgresStore {
     }
 
     pub(crate) async fn delete<R: Record>(&self, query: Query) -> Result<u64, StoreError> {
-        let sql = format!(
-            "DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {} \
-             LIMIT {DELETE_ROWS}))",
-            condition::<R>(&query),
-            table = R::KIND.table(),
+        let (table, time) = (R::KIND.table(), sql::key_columns::<R>()[0]);
+        let wanted = condition::<R>(&query);
+        // Of a table in parts a place names a row in each of them: there, a range of time at once.
+        let by_place = format!(
+            "DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} \
+             WHERE {wanted} AND tableoid = '{table}'::regclass LIMIT {DELETE_ROWS}))"
         );
+        let bound = format!(
+            "SELECT {time}::text FROM {table} WHERE {wanted} ORDER BY {time} \
+             OFFSET {DELETE_ROWS} LIMIT 1"
+        );
+        let by_time = format!("DELETE FROM {table} WHERE {wanted}");
         let mut deleted = 0;
         loop {
-            let sql = sql.clone();
-            let part = self
+            let (by_place, bound, by_time) = (by_place.clone(), bound.clone(), by_time.clone());
+            let (part, is_last) = self
                 .with("delete records", move |conn| async move {
                     conn.expects_answers();
-                    let result = conn.client.execute_typed(&sql, &[]).await;
+                    let result = async {
+                        // Not what was read a while ago: others may have made it a hypertable.
+                        let layout = layout::read(&conn.client).await?;
+                        if layout.has_places[R::KIND as usize] {
+                            let part = conn.client.execute_typed(&by_place, &[]).await?;
+                            return Ok((part, part == 0));
+                        }
+                        delete_range(&conn, &bound, &by_time, time).await
+                    };
+                    let result = result.await;
                     (super::at_rest(conn, result.as_ref().err()), result)
                 })
                 .await?;
             deleted += part;
-            if part == 0 {
+            if is_last {
                 return Ok(deleted);
             }
         }
@@ -459,6 +475,29 @@ impl PostgresStore {
         })
         .await
     }
+}
+
+/// Deletes what is at the earliest times, up to the one that `bound` answers with; says how many
+/// rows went, and whether they were the last.
+async fn delete_range(
+    conn: &Conn,
+    bound: &str,
+    delete: &str,
+    time: &str,
+) -> Result<(u64, bool), Error> {
+    let bound = conn.client.query_typed_opt(bound, &[]).await?;
+    let bound: Option<String> = bound.map(|row| row.try_get(0)).transpose()?;
+    let range = bound.as_ref().map_or_else(String::new, |bound| {
+        format!(" AND {time} <= {}", quoted(bound))
+    });
+    let begin = format!("BEGIN; {}", timescale::UNLIMITED);
+    conn.client.batch_execute(&begin).await?;
+    let deleted = conn
+        .client
+        .execute_typed(&format!("{delete}{range}"), &[])
+        .await?;
+    conn.client.batch_execute("COMMIT").await?;
+    Ok((deleted, bound.is_none()))
 }
 
 /// Sends what a cursor gives, a chunk at a time.

@@ -120,6 +120,7 @@ pub(crate) fn types<R: Record>() -> Vec<Type> {
 /// The place and the transaction that wrote it are the identity of one version of a row: a place
 /// is not used again by the same transaction. One row of each page is looked up by the index first,
 /// since only that makes the server clear the page of old versions, and so makes room for the new.
+/// A place in a table that somebody has cut into parts meanwhile would name a row in each of them.
 pub(crate) fn replace<R: Record>(changed: &[bool]) -> String {
     let columns = || R::COLUMNS.iter().zip(changed);
     let values = || columns().filter_map(|(c, is_changed)| is_changed.then_some(c));
@@ -135,7 +136,8 @@ pub(crate) fn replace<R: Record>(changed: &[bool]) -> String {
          u AS (UPDATE {table} AS s SET {set} \
          FROM unnest($1::tid[], $2::xid[], {types}) WITH ORDINALITY \
          AS j (place, writer, {names}, ord) \
-         WHERE s.ctid = j.place AND s.xmin = j.writer RETURNING j.ord) \
+         WHERE s.ctid = j.place AND s.xmin = j.writer \
+         AND s.tableoid = '{table}'::regclass RETURNING j.ord) \
          SELECT (SELECT coalesce(array_agg(ord::int4), '{{}}') FROM u) \
          WHERE (SELECT pages FROM cleared) >= 0",
         key_types = numbered(key_parts().map(|c| encode::type_of(*c)), 3 + names.len()),

@@ -5,6 +5,8 @@
 //! doing it twice does nothing the second time. Without the extension nothing is done: the tables
 //! are plain ones, and behave the same.
 
+use std::time::Duration;
+
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
@@ -14,6 +16,22 @@ use crate::{TimescaleMode, TimescaleOptions};
 /// Days of a chunk of a hypertable that is made here. Chunks hold a week of bars or chains, so
 /// that the newest few, indexes included, fit into memory.
 const CHUNK_DAYS: u32 = 7;
+
+/// What a transaction is set to that changes compressed rows, which takes the thousand that are
+/// compressed with each apart: their number is bounded otherwise.
+pub(crate) const UNLIMITED: &str =
+    "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0";
+
+/// What a transaction that writes late rows is set to as well. A chunk that is being compressed is
+/// locked: the rows come again later, and meanwhile the answer for the other rows of their batch
+/// is not held up for long.
+pub(crate) fn late(statement_timeout: Duration) -> String {
+    let lock = (statement_timeout.as_millis() / 5).clamp(1, LONGEST_LOCK);
+    format!("; SET LOCAL lock_timeout = {lock}; {UNLIMITED}")
+}
+
+/// Milliseconds that are waited for the lock of an old chunk, at most.
+const LONGEST_LOCK: u128 = 5_000;
 
 /// A table that becomes a hypertable: few tables have rows enough to gain by it.
 struct Hyper {

@@ -29,6 +29,8 @@ pub(super) struct ColumnShape {
     pub(super) ty: String,
     /// The name of the type alone, such as `numeric`.
     pub(super) base: String,
+    /// How its texts are compared.
+    pub(super) collation: Option<String>,
     pub(super) is_not_null: bool,
     /// It has a value where an INSERT gives none.
     pub(super) fills_itself: bool,
@@ -147,9 +149,10 @@ async fn names(client: &Client, sql: &str, oid: u32) -> Result<Vec<String>, Erro
 async fn columns(client: &Client, oid: u32) -> Result<Vec<ColumnShape>, Error> {
     let sql = "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), t.typname::text, \
          a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> '', \
-         a.attidentity <> '', a.atttypmod \
+         a.attidentity <> '', a.atttypmod, l.collname::text \
          FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid \
          LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+         LEFT JOIN pg_collation AS l ON l.oid = a.attcollation \
          WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
     let read = |row: &Row| {
         let (base, modifier): (String, i32) = (row.try_get(2)?, row.try_get(7)?);
@@ -163,6 +166,7 @@ async fn columns(client: &Client, oid: u32) -> Result<Vec<ColumnShape>, Error> {
             name: row.try_get(0)?,
             ty: row.try_get(1)?,
             base,
+            collation: row.try_get(8)?,
             is_not_null: row.try_get(3)?,
             fills_itself: default.is_some() || is_generated || is_identity,
             default: default.filter(|_| !is_generated),

@@ -26,8 +26,9 @@ impl Parts {
         let not_null = if want.is_not_null { " NOT NULL" } else { "" };
         let default = want.default.map(|d| format!(" DEFAULT {d}"));
         self.add.push(format!(
-            "ADD COLUMN {} {ty}{not_null}{}",
+            "ADD COLUMN {} {ty}{}{not_null}{}",
             quoted(want.name),
+            want.collation,
             default.unwrap_or_default()
         ));
     }
@@ -43,10 +44,14 @@ impl Parts {
         if default.is_some() {
             self.alter.push(format!("ALTER COLUMN {name} DROP DEFAULT"));
         }
-        if changes_type || value != name {
+        let collation = want.collation;
+        let is_bytewise = column.collation.as_deref() == Some("C");
+        let changes_collation = !collation.is_empty() && !is_bytewise;
+        if changes_type || changes_collation || value != name {
             self.altered.push(want.name);
-            self.alter
-                .push(format!("ALTER COLUMN {name} TYPE {ty} USING {value}"));
+            self.alter.push(format!(
+                "ALTER COLUMN {name} TYPE {ty}{collation} USING {value}"
+            ));
         }
         if let Some(default) = default {
             self.alter
@@ -126,9 +131,11 @@ impl Look<'_> {
             parts.says.push(format!(
                 "{table}: bars that were not over at their revision are provisional"
             ));
+            // Not by `make_interval(secs => ...)`: TimescaleDB cannot hand a named argument on to
+            // the chunks.
             parts.alter.push(format!(
                 "ALTER COLUMN \"provisional\" TYPE boolean USING \
-                 coalesce(\"ts\" + make_interval(secs => {spans}) > {stamp}, false)"
+                 coalesce(\"ts\" + interval '1 second' * {spans} > {stamp}, false)"
             ));
         }
     }

@@ -11,6 +11,8 @@ pub(super) struct Wanted {
     pub(super) ty: WantedType,
     pub(super) is_key: bool,
     pub(super) is_not_null: bool,
+    /// A key's texts are compared bytewise, not by the language of the database.
+    pub(super) collation: &'static str,
     /// As SQL, for a column that is added.
     pub(super) default: Option<&'static str>,
 }
@@ -48,6 +50,7 @@ pub(super) fn columns<R: Record>() -> Vec<Wanted> {
         ty: WantedType::BigInt,
         is_key: false,
         is_not_null: true,
+        collation: "",
         default: Some("0"),
     };
     let of = |column: &Column| {
@@ -57,6 +60,11 @@ pub(super) fn columns<R: Record>() -> Vec<Wanted> {
             ty: type_of(column.ty),
             is_key,
             is_not_null: is_key || column.ty == ColumnType::Bool,
+            collation: if is_key && type_of(column.ty) == WantedType::Text {
+                " COLLATE \"C\""
+            } else {
+                ""
+            },
             default: match column.name {
                 "period" => Some("''"),
                 _ if column.ty == ColumnType::Bool => Some("false"),
@@ -139,6 +147,7 @@ mod tests {
             name: "c".to_owned(),
             ty: base.to_owned(),
             base: base.to_owned(),
+            collation: None,
             is_not_null: false,
             fills_itself: false,
             default: None,

@@ -14,8 +14,8 @@ use crate::support::{all, write};
 /// 2025-02-01T00:00:00Z, when most of the rows were last written.
 const STAMP: i64 = 1_738_368_000_000_000;
 /// The columns that records have, as a database of ours has them.
-const OURS: &str = "SELECT string_agg(format('%s.%s %s %s %s', a.attrelid::regclass, a.attname, \
-     format_type(a.atttypid, a.atttypmod), a.attnotnull, \
+const OURS: &str = "SELECT string_agg(format('%s.%s %s %s %s %s', a.attrelid::regclass, a.attname, \
+     format_type(a.atttypid, a.atttypmod), a.attcollation, a.attnotnull, \
      CASE WHEN a.attname <> 'id' THEN pg_get_expr(d.adbin, d.adrelid) END), E'\\n' \
      ORDER BY a.attrelid::regclass::text, a.attname) \
      FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
@@ -67,7 +67,7 @@ fn bars() -> [Bar; 2] {
 }
 
 /// What must be so after the rows of [`ROWS`] were adopted.
-async fn has_our_rows(store: &Store) {
+pub(super) async fn has_our_rows(store: &Store) {
     assert_eq!(all::<Bar>(store).await, bars());
     let options = all::<OptionSnap>(store).await;
     assert_eq!(options.len(), 1);
@@ -91,7 +91,7 @@ async fn has_our_rows(store: &Store) {
 }
 
 /// What an adopted store must take: what a database of ours takes.
-async fn takes_records(store: &Store) {
+pub(super) async fn takes_records(store: &Store) {
     let [minute, day] = bars();
     let newer = Bar {
         close_price: Some(223.0),

@@ -9,6 +9,7 @@ mod migrate;
 mod original;
 mod smoke;
 mod sqlstate;
+pub(crate) mod timescale;
 mod ways;
 
 use std::sync::atomic::{AtomicU32, Ordering};
