@@ -10,11 +10,12 @@ use super::{Server, connect};
 use crate::support::{MINUTE, START, all, bar, write, write_new};
 use RowOutcome::{NotTried, Same, Superseded, Written};
 
-/// A server that offers the extension.
+/// A server that offers the extension, and has loaded what it needs.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 async fn server() -> Option<Server> {
     let server = Server::find()?;
-    let offered = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')";
+    let offered = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb') \
+         AND current_setting('shared_preload_libraries') LIKE '%timescaledb%'";
     let admin = connect(&server.url).await;
     let is_offered: bool = admin.query_one(offered, &[]).await.unwrap().get(0);
     if !is_offered {
