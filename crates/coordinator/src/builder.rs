@@ -9,7 +9,9 @@ use std::time::Duration;
 use mds_core::{BackpressureLevel, FeedbackEvent, Sink};
 use tokio::sync::{Notify, mpsc};
 
+use crate::attempts::Attempts;
 use crate::breaker::CircuitBreaker;
+use crate::budget::RetryBudget;
 use crate::context::{Context, Options, Phase};
 use crate::coordinator::{Tasks, WriteCoordinator};
 use crate::dead_letter::{LetterDraft, Reason};
@@ -52,6 +54,9 @@ pub enum ConfigError {
     /// A multiplier below 1 would shorten the backoff with each attempt.
     #[error("backoff_multiplier = {0} must be at least 1")]
     Multiplier(f64),
+    /// A budget must be a number of retries.
+    #[error("retry_budget_percent = {0} must be a number from 0 up")]
+    Budget(f64),
 }
 
 type BackpressureFn = Box<dyn FnMut(&FeedbackEvent) + Send>;
@@ -65,6 +70,7 @@ pub struct CoordinatorBuilder<T, S> {
     workers: usize,
     workers_max: usize,
     retry_policy: RetryPolicy,
+    retry_budget_percent: f64,
     circuit_breaker: Option<CircuitBreaker>,
     dead_letters: Option<Arc<dyn DeadLetters<T>>>,
     describe: Option<Arc<DescribeFn<T>>>,
@@ -96,6 +102,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
             workers: 4,
             workers_max: 0,
             retry_policy: RetryPolicy::default(),
+            retry_budget_percent: 20.0,
             circuit_breaker: Some(CircuitBreaker::default()),
             dead_letters: None,
             describe: None,
@@ -193,6 +200,13 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
         self
     }
 
+    /// How many retries all workers together may make for a hundred first attempts, beside ten a
+    /// second; a retry beyond waits. Default: 20.
+    pub fn retry_budget_percent(mut self, percent: f64) -> Self {
+        self.retry_budget_percent = percent;
+        self
+    }
+
     /// The circuit breaker, or `None` for none. Default: 5 failures, 60 s.
     pub fn circuit_breaker(mut self, breaker: impl Into<Option<CircuitBreaker>>) -> Self {
         self.circuit_breaker = breaker.into();
@@ -282,7 +296,10 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
         let (jobs, job_receiver) = mpsc::channel(JOBS);
         let context = Arc::new(Context {
             metrics: self.metrics.coordinator(&coord_id, self.sink.name()),
+            tried: Attempts::default(),
+            budget: RetryBudget::new(self.retry_budget_percent),
             worker_limit: AtomicUsize::new(options.workers),
+            scaling: Mutex::default(),
             options,
             queue,
             breaker: self.circuit_breaker,
@@ -360,6 +377,10 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
             return Err(ConfigError::Multiplier(
                 self.retry_policy.backoff_multiplier,
             ));
+        }
+        let percent = self.retry_budget_percent;
+        if !(percent.is_finite() && percent >= 0.0) {
+            return Err(ConfigError::Budget(percent));
         }
         Ok(())
     }

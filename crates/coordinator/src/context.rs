@@ -10,13 +10,16 @@ use mds_core::{BackpressureLevel, ErrorKind, SinkError};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use crate::attempts::Attempts;
 use crate::breaker::{CircuitBreaker, CircuitState};
+use crate::budget::RetryBudget;
 use crate::letters::{Job, Letters};
 use crate::log::log;
 use crate::metrics::{CoordinatorMetrics, Families, ReasonLabels, Source};
 use crate::overflow::Refusal;
 use crate::queue::{BoundedQueue, RowMeta, Stats};
 use crate::retry::RetryPolicy;
+use crate::scaler::ScaleReason;
 
 /// What a coordinator is told once, at its start.
 #[derive(Clone, Debug)]
@@ -55,7 +58,12 @@ pub(crate) struct Context<T> {
     /// The number of the latest attempt that gave at least one row its place in the store; see the
     /// proof in `worker`.
     pub(crate) last_success: AtomicU64,
+    /// What single attempts did.
+    pub(crate) tried: Attempts,
+    pub(crate) budget: RetryBudget,
     pub(crate) worker_limit: AtomicUsize,
+    /// The moves of the worker limit.
+    pub(crate) scaling: Mutex<Scaling>,
     pub(crate) workers_alive: AtomicUsize,
     pub(crate) worker_restarts: AtomicU64,
     /// The latest write error, for health.
@@ -68,9 +76,19 @@ pub(crate) struct Context<T> {
     pub(crate) published: Mutex<Published>,
 }
 
+/// Why the worker limit moved the last time, and how often for each reason.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scaling {
+    pub(crate) reason: ScaleReason,
+    pub(crate) moves: [u64; ScaleReason::ALL.len()],
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     stats: Stats,
+    retries: u64,
+    retries_delayed: u64,
+    worker_moves: [u64; ScaleReason::ALL.len()],
     circuit_opened: u64,
     worker_restarts: u64,
     callback_panics: u64,
@@ -87,6 +105,19 @@ impl<T> fmt::Debug for Context<T> {
 impl<T> Context<T> {
     pub(crate) fn worker_limit(&self) -> usize {
         self.worker_limit.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn scaling(&self) -> Scaling {
+        *self.scaling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes why the limit is what it is, and that it moved if it did.
+    pub(crate) fn note_scaling(&self, reason: ScaleReason, is_move: bool) {
+        let mut scaling = self.scaling.lock().unwrap_or_else(PoisonError::into_inner);
+        scaling.reason = reason;
+        if is_move && let Some(moves) = scaling.moves.get_mut(reason as usize) {
+            *moves += 1;
+        }
     }
 
     /// Numbers an attempt that begins.
@@ -285,6 +316,20 @@ impl<T: Send + Sync + 'static> Context<T> {
         let restarts = self.worker_restarts.load(Ordering::Relaxed);
         let was = std::mem::replace(&mut last.worker_restarts, restarts);
         add(&families.worker_restarts, restarts, was);
+        let retries = self.tried.retries();
+        let was = std::mem::replace(&mut last.retries, retries);
+        add(&families.retries, retries, was);
+        let delayed = self.budget.delayed();
+        let was = std::mem::replace(&mut last.retries_delayed, delayed);
+        add(&families.retries_delayed, delayed, was);
+        let moves = self.scaling().moves;
+        let was = std::mem::replace(&mut last.worker_moves, moves);
+        let moves = ScaleReason::ALL.into_iter().zip(moves.into_iter().zip(was));
+        // The first is the reason of no move.
+        for (why, (now, was)) in moves.skip(1) {
+            let counter = families.worker_moves.get_or_create(&reason(why.as_str()));
+            counter.inc_by(now.saturating_sub(was));
+        }
         let panics = self.letters.callback_panics.load(Ordering::Relaxed);
         let was = std::mem::replace(&mut last.callback_panics, panics);
         add(&families.callback_panics, panics, was);
@@ -304,6 +349,15 @@ impl<T: Send + Sync + 'static> Context<T> {
             count(self.workers_alive.load(Ordering::Relaxed) as u64),
         );
         set(&families.worker_limit, count(self.worker_limit() as u64));
+        let why = self.scaling().reason;
+        for reason in ScaleReason::ALL {
+            let labels = ReasonLabels {
+                coord_id: self.options.coord_id.clone(),
+                reason: reason.as_str(),
+            };
+            let gauge = families.worker_limit_reason.get_or_create(&labels);
+            gauge.set(i64::from(reason == why));
+        }
         set(&families.circuit_state, self.circuit().as_gauge());
         let level = match stats.level {
             BackpressureLevel::Ok => 0,

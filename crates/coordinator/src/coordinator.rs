@@ -24,6 +24,7 @@ use crate::log::log;
 use crate::metrics::Source;
 use crate::overflow::{OverflowStrategy, Refusal, SubmitError};
 use crate::queue::{Fate, Revoked, Stats, Taken};
+use crate::scaler::ScaleReason;
 
 /// How long a stop works on the records that its deadline left over.
 const LAST_LETTERS: Duration = Duration::from_secs(1);
@@ -299,6 +300,11 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     /// Workers that may run now.
     pub fn worker_limit(&self) -> usize {
         self.context.worker_limit()
+    }
+
+    /// Why [`Self::worker_limit`] moved the last time.
+    pub fn worker_limit_reason(&self) -> ScaleReason {
+        self.context.scaling().reason
     }
 
     /// Ends the coordinator; returns within `timeout` and a second.

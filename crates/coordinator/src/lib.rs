@@ -50,12 +50,15 @@
 //! | `queue` | [`BoundedQueue`]: records, leases, books, watermarks |
 //! | `worker` | batches, attempts, isolation of bad rows |
 //! | `retry`, `breaker`, `scaler` | [`RetryPolicy`], [`CircuitBreaker`], [`WorkerScaler`] |
+//! | `attempts`, `budget` | what single attempts did, and how many of them may be retries |
 //! | `supervisor` | keeps workers alive, probes an open circuit |
 //! | `letters`, [`dead_letter`] | records that were given up |
 //! | `feedback` | [`FeedbackBus`]: pressure, told to producers |
 //! | `metrics` | [`Metrics`]: what Prometheus sees |
 
+mod attempts;
 mod breaker;
+mod budget;
 mod builder;
 mod context;
 mod coordinator;

@@ -16,7 +16,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use crate::breaker::CircuitState;
 use crate::context::{Context, Phase};
 use crate::log::log;
-use crate::scaler::{Sample, TICK, WorkerScaler};
+use crate::scaler::{Sample, ScaleReason, TICK, WorkerScaler};
 use crate::worker::Worker;
 
 /// The wait before a worker that panicked is replaced.
@@ -50,9 +50,10 @@ where
         crew.context.options.workers,
         crew.context.options.workers_max,
         crew.context.queue.batch_size(),
+        crew.context.queue.capacity(),
     );
     let is_range = crew.context.options.workers_max > crew.context.options.workers;
-    let mut last = crew.context.queue.stats();
+    let mut last = crew.context.tried.sums();
     loop {
         tokio::select! {
             biased;
@@ -65,15 +66,20 @@ where
             Some(ended) = crew.tasks.join_next_with_id() => crew.ended(ended).await,
             // Without a range there is nothing to measure, and an idle coordinator costs nothing.
             () = tokio::time::sleep(TICK), if is_range => {
-                let stats = crew.context.queue.stats();
+                let sums = crew.context.tried.sums();
+                let tried = sums.since(last);
+                last = sums;
                 let sample = Sample {
-                    queued: usize::try_from(stats.queued).unwrap_or(usize::MAX),
-                    resolved: stats.resolved() - last.resolved(),
+                    queued: crew.context.queue.size(),
                     idle_workers: crew.context.queue.idle_workers(),
-                    failing: crew.context.is_open(),
+                    answered: tried.answered,
+                    failed: tried.failed,
+                    rows: tried.rows,
+                    busy: tried.busy,
+                    is_open: crew.context.is_open(),
                 };
-                last = stats;
-                crew.set_limit(scaler.observe(sample));
+                let limit = scaler.observe(sample);
+                crew.set_limit(limit, scaler.reason());
             }
         }
     }
@@ -112,8 +118,14 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Crew<T, S> {
             .store(self.numbers.len(), Ordering::Relaxed);
     }
 
-    fn set_limit(&mut self, limit: usize) {
+    fn set_limit(&mut self, limit: usize, reason: ScaleReason) {
         let before = self.context.worker_limit.swap(limit, Ordering::Relaxed);
+        self.context.note_scaling(reason, limit != before);
+        if limit != before {
+            let coord_id = &self.context.options.coord_id;
+            let reason = reason.as_str();
+            log(|| tracing::info!(%coord_id, before, limit, reason, "worker limit moved"));
+        }
         if limit > before {
             self.fill();
         } else if limit < before {

@@ -96,6 +96,9 @@ impl Unit {
 enum Next {
     Done,
     Again(Unit, Duration),
+    /// As `Again`, but it used up an attempt: it is paid for out of the budget that all workers
+    /// share.
+    Retry(Unit, Duration),
     Halves(Unit, Unit),
     /// The row goes back to the end of the queue, not before the given wait.
     Aside(Unit, Duration),
@@ -170,7 +173,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
             let circuit_open = is_probe && !matches!(next, Next::Done) && self.core.is_open();
             match next {
                 Next::Done => {}
-                Next::Again(unit, _) if circuit_open => {
+                Next::Again(unit, _) | Next::Retry(unit, _) if circuit_open => {
                     give_back_all(&lease, units, [unit]);
                     return;
                 }
@@ -180,6 +183,14 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
                 }
                 Next::Again(unit, delay) => {
                     let may_go_on = self.pause(delay).await;
+                    units.push(unit);
+                    if !may_go_on {
+                        give_back_all(&lease, units, []);
+                        return;
+                    }
+                }
+                Next::Retry(unit, delay) => {
+                    let may_go_on = self.pause(delay).await && self.pay().await;
                     units.push(unit);
                     if !may_go_on {
                         give_back_all(&lease, units, []);
@@ -230,6 +241,18 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
         }
     }
 
+    /// Waits until a retry may be made; `false` if no write may be started any more.
+    async fn pay(&self) -> bool {
+        tokio::select! {
+            biased;
+            // The deadline of a stop costs rows; a retry too many does not.
+            () = self.core.wait_for(Phase::Draining) => {}
+            () = self.core.budget.withdraw() => {}
+        }
+        self.core.tried.add_retry();
+        self.core.may_write()
+    }
+
     async fn attempt(
         &self,
         lease: &Lease<T>,
@@ -240,6 +263,9 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
         let batch = lease.batch_of(&unit.positions);
         let before = self.core.last_success();
         let number = self.core.begin_attempt();
+        if unit.retry.last_mark == 0 {
+            self.core.budget.deposit();
+        }
         let started = Instant::now();
         // Should this worker end here, nobody knows what becomes of the rows.
         lease.set_outcome_unknown(true);
@@ -253,6 +279,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
         self.core.note_answer(is_answer(report.error.as_ref()));
         tell_breaker(permit, report.error.as_ref());
         let (unit, rejected) = self.settle(lease, &unit, &report, number, wrote);
+        self.core.tried.add(started.elapsed(), &report);
         self.core.queue.add_conflicts(report.conflicts);
         self.give_up(lease, rejected).await;
         if unit.positions.is_empty() {
@@ -395,7 +422,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
                 unit.retry.attempts += 1;
                 if unit.retry.attempts < max_attempts {
                     let delay = policy.delay(unit.retry.attempts, error);
-                    return Next::Again(unit, delay);
+                    return Next::Retry(unit, delay);
                 }
                 self.take_apart(lease, unit, error, proven, is_probe).await
             }

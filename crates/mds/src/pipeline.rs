@@ -117,6 +117,7 @@ where
             backoff_multiplier: settings.retry_backoff_multiplier,
             jitter: settings.retry_jitter,
         })
+        .retry_budget_percent(settings.retry_budget_percent)
         .write_timeout(settings.write_timeout())
         .metrics_poll_sec(settings.metrics_queue_poll_sec)
 }

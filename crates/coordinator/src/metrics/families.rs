@@ -168,6 +168,14 @@ families! {
     oldest_age: Family<CoordLabels, FloatGauge> = "mds_coord_oldest_item_age_seconds",
         "How long the oldest item without a fate has been here";
     worker_limit: GaugeFamily = "mds_coord_worker_limit", "Workers that may run now";
+    worker_limit_reason: Family<ReasonLabels, Gauge> = "mds_coord_worker_limit_reason",
+        "1 for the reason of the last move of the worker limit, 0 for the others";
+    worker_moves: Family<ReasonLabels, Counter> = "mds_coord_worker_moves",
+        "Moves of the worker limit by their reason";
+    retries: CounterFamily = "mds_coord_retries",
+        "Attempts at rows whose last attempt failed and used up an attempt";
+    retries_delayed: CounterFamily = "mds_coord_retries_delayed",
+        "Retries that waited for the budget that the workers share";
     dead_letter_bytes: GaugeFamily = "mds_coord_dead_letter_bytes",
         "Bytes of the dead letter files";
     dead_letters_failing: GaugeFamily = "mds_coord_dead_letters_failing",

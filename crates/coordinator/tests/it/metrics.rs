@@ -167,8 +167,9 @@ async fn labels_are_closed_sets() {
         ("error_type", "environment fatal rejected transient unknown"),
         (
             "reason",
-            "closed expired invalid not_durable overflow queue_full rejected_row \
-             retries_exhausted shutdown too_large",
+            "backlog closed errors expired idle invalid latency not_durable overflow queue_full \
+             recovered rejected_row retries_exhausted shutdown start throughput_flat \
+             throughput_up too_large",
         ),
         ("sink", "fake"),
         ("status", "failure success"),

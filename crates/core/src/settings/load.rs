@@ -313,18 +313,28 @@ fn with_default(setting: &'static Setting) -> ResolvedSetting {
 }
 
 fn flags(flags: &[SettingFlag<'_>]) -> Layer {
-    let given = |flag: &SettingFlag<'_>| {
-        let setting = TABLE.iter().find(|s| s.flag == Some(flag.flag))?;
-        let origin = SettingOrigin::Flag(flag.flag);
-        Some((
-            setting.name,
-            Given {
-                text: flag.value.to_owned(),
-                origin,
-            },
-        ))
-    };
-    flags.iter().filter_map(given).collect()
+    let mut layer = Layer::new();
+    for flag in flags {
+        let Some(setting) = TABLE.iter().find(|s| s.flag == Some(flag.flag)) else {
+            continue;
+        };
+        let mut give = |setting: &Setting, text: &str| {
+            let given = Given {
+                text: text.trim().to_owned(),
+                origin: SettingOrigin::Flag(flag.flag),
+            };
+            layer.insert(setting.name, given);
+        };
+        match flag.value.split_once("..") {
+            // A range of workers: both ends.
+            Some((least, most)) if **setting == table::COORDINATOR_WORKERS => {
+                give(setting, least);
+                give(&table::COORDINATOR_WORKERS_MAX, most);
+            }
+            _ => give(setting, flag.value),
+        }
+    }
+    layer
 }
 
 /// The setting that an environment name stands for, in any case.

@@ -313,7 +313,7 @@ table! {
         T::Int { min: 1, max: 1_024 },
         Value("4"),
         "workers",
-        ["How many workers take batches out of the queue and write them.",
+        ["How many workers take batches out of the queue and write them; the flag also takes a range, such as 1..8, which gives coordinator_workers_max its value too.",
          "An embedded store has one writer, so that more workers only overlap the preparation of batches."],
     ), "--workers");
     COORDINATOR_WORKERS_MAX = row(
@@ -322,8 +322,8 @@ table! {
         T::Int { min: 1, max: 1_024 },
         Derived("coordinator_workers"),
         "workers",
-        ["How far the pool of workers may grow while the queue grows and added workers still raise throughput.",
-         "The default, the same as coordinator_workers, keeps the pool as it is."],
+        ["How far the pool of workers may grow while batches wait and added workers still raise throughput; it shrinks when they do not, when they are idle, and when the store slows down or fails.",
+         "The default, the same as coordinator_workers, keeps the pool as it is. mds_coord_worker_limit_reason says why it moved last."],
     );
     COORDINATOR_BATCH_SIZE = row(
         G::Coordinator,
@@ -433,6 +433,15 @@ table! {
         "",
         ["Whether a wait is shortened at random to between 50 and 100 % of its length.",
          "Keeps workers that failed together from coming back together."],
+    );
+    RETRY_BUDGET_PERCENT = row(
+        G::Retry,
+        ["retry_budget_percent", "retry.budget_percent", "MDS_RETRY_BUDGET_PERCENT"],
+        T::Float { min: 0.0, max: 10_000.0 },
+        Value("20.0"),
+        "percent",
+        ["How many retries all workers together may make for a hundred first attempts, beside ten a second that are always free.",
+         "A retry beyond that waits, and no record is given up for it. Lower spares a store in trouble; 10000 is as good as no bound."],
     );
 
     CB_FAILURE_THRESHOLD = row(

@@ -372,6 +372,46 @@ fn a_derived_value_never_breaks_a_rule() {
 }
 
 #[test]
+fn the_flag_for_workers_takes_a_range() {
+    let load = |value| {
+        let flags = [SettingFlag {
+            flag: "--workers",
+            value,
+        }];
+        let env = [("MDS_COORDINATOR_WORKERS_MAX".to_owned(), "6".to_owned())];
+        Settings::load(&SettingSources {
+            flags: &flags,
+            env: &env,
+            ..SettingSources::default()
+        })
+    };
+    for (value, workers, most) in [("1..8", 1, 8), ("2 .. 2", 2, 2), ("5", 5, 6)] {
+        let coordinator = load(value).unwrap().settings.coordinator();
+        let range = (
+            coordinator.coordinator_workers,
+            coordinator.coordinator_workers_max,
+        );
+        assert_eq!(range, (workers, most), "{value}");
+    }
+    assert_eq!(
+        messages(load("8..2")),
+        [
+            "coordinator_workers = 8 (flag --workers) must be at most coordinator_workers_max = 2 \
+             (flag --workers)"
+        ]
+    );
+    assert_eq!(
+        messages(load("0..x")),
+        [
+            "coordinator_workers = \"0\" (flag --workers) is out of range; use a whole number from 1 \
+             to 1024",
+            "coordinator_workers_max = \"x\" (flag --workers) is not a whole number; use a whole number \
+             from 1 to 1024"
+        ]
+    );
+}
+
+#[test]
 fn a_disk_queue_is_refused_clearly() {
     assert_eq!(
         messages(load_env(&[("MDS_QUEUE", "disk:/var/lib/mds")])),

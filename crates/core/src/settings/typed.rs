@@ -58,6 +58,8 @@ pub struct CoordinatorRuntimeSettings {
     pub coordinator_overflow_strategy: &'static str,
     /// Seconds that one attempt to write may take. Default: 30.
     pub write_timeout_sec: f64,
+    /// Retries for a hundred first attempts, beside ten a second. Default: 20.
+    pub retry_budget_percent: f64,
 }
 
 impl CoordinatorRuntimeSettings {
@@ -83,6 +85,7 @@ impl CoordinatorRuntimeSettings {
             coordinator_low_watermark: size(&table::COORDINATOR_LOW_WATERMARK),
             coordinator_overflow_strategy: settings.choice(&table::COORDINATOR_OVERFLOW_STRATEGY),
             write_timeout_sec: settings.float(&table::WRITE_TIMEOUT_SEC),
+            retry_budget_percent: settings.float(&table::RETRY_BUDGET_PERCENT),
         }
     }
 

@@ -54,12 +54,13 @@ enum What {
 impl Args {
     /// The flags that stand for settings and were given.
     pub(crate) fn setting_flags(&self) -> Vec<SettingFlag<'_>> {
-        let dlq = self.dlq.as_deref();
-        dlq.into_iter()
-            .map(|value| SettingFlag {
-                flag: "--dlq",
-                value,
-            })
+        let workers = match &self.what {
+            What::Replay(args) => args.workers.as_deref(),
+            _ => None,
+        };
+        [("--dlq", self.dlq.as_deref()), ("--workers", workers)]
+            .into_iter()
+            .filter_map(|(flag, value)| value.map(|value| SettingFlag { flag, value }))
             .collect()
     }
 }

@@ -112,8 +112,8 @@ pub(crate) struct Args {
     /// The file of the dead letters [default: .dlq/KIND.ndjson]
     #[arg(long, value_name = "FILE")]
     dlq: Option<String>,
-    /// How many workers write
-    #[arg(long, value_name = "N")]
+    /// How many workers write; with a range, such as 1..8, as many as the store has use for
+    #[arg(long, value_name = "N|N..M")]
     workers: Option<String>,
     /// How many files are read at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]

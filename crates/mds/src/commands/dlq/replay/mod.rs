@@ -59,6 +59,9 @@ pub(crate) struct Args {
     /// At most so many letters of each kind
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// How many workers write; with a range, such as 1..8, as many as the store has use for
+    #[arg(long, value_name = "N|N..M")]
+    pub(super) workers: Option<String>,
     /// Say what would be replayed, and do nothing
     #[arg(long)]
     dry_run: bool,
