@@ -131,11 +131,22 @@ fn text_of_db(db: &DbError) -> String {
     text
 }
 
-/// The column that a COPY stopped at: `COPY bars, line 8, column volume: "..."`.
+/// Where a COPY stopped: `COPY bars, line 8, column volume: "..."`, behind the places of triggers.
+fn copied_place(db: &DbError) -> Option<&str> {
+    let mut places = db.where_()?.lines().rev();
+    places.find_map(|place| place.strip_prefix("COPY "))
+}
+
 fn copied_column(db: &DbError) -> Option<&str> {
-    let place = db.where_()?.strip_prefix("COPY ")?;
-    let (_, column) = place.split_once(", column ")?;
-    column.split([':', '\n']).next()
+    let (_, column) = copied_place(db)?.split_once(", column ")?;
+    column.split(':').next()
+}
+
+/// The number of the row that a COPY stopped at, from 1.
+pub(crate) fn copied_line(error: &Error) -> Option<usize> {
+    let (_, line) = copied_place(error.as_db_error()?)?.split_once(", line ")?;
+    let digits = line.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 /// Lock not available, query canceled, configuration limit exceeded.

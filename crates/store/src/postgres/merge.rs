@@ -179,7 +179,9 @@ impl<'a, R: Record> Work<'a, R> {
             self.merge(on, Some(on.opening), winners).await
         };
         match written {
-            Err(failed) if failed.is_of_rows() => self.apart(on, &self.open_of(winners)).await,
+            Err(failed) if failed.is_of_rows() => {
+                self.apart(on, &self.open_of(winners), failed).await
+            }
             other => other,
         }
     }
@@ -371,6 +373,10 @@ impl<'a, R: Record> Work<'a, R> {
             }
         }
         Ok(again)
+    }
+
+    pub(super) fn row(&self, position: u32) -> &'a R {
+        self.rows[position as usize]
     }
 
     pub(super) fn answer(&mut self, position: u32, outcome: RowOutcome) {

@@ -36,6 +36,7 @@ mod scratch;
 mod sql;
 mod sqlstate;
 mod stored;
+mod suspect;
 mod timescale;
 mod tls;
 mod transaction;

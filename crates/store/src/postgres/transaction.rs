@@ -58,6 +58,24 @@ impl Failed {
             if failure::kind_of(error) == ErrorKind::Rejected)
     }
 
+    /// What the server said.
+    pub(crate) fn error(&self) -> Option<&Error> {
+        match self {
+            Self::Server { error, .. } => Some(error),
+            Self::NoAnswer => None,
+        }
+    }
+
+    /// What the server said, if it refuses one or more of the rows.
+    pub(crate) fn of_rows(self) -> Result<Error, Self> {
+        match self {
+            Self::Server { error, .. } if failure::kind_of(&error) == ErrorKind::Rejected => {
+                Ok(error)
+            }
+            other => Err(other),
+        }
+    }
+
     /// Whether a unique key is taken.
     pub(crate) fn is_taken(&self) -> bool {
         matches!(self, Self::Server { error, .. } if failure::code_of(error) == "23505")
@@ -172,9 +190,9 @@ pub(crate) async fn copy_in<T: Copy>(
     Ok(false)
 }
 
-/// Opens a transaction and copies rows in it; answers how many went in, if the columns have the
+/// Copies rows in a transaction that `opening` opens or goes on with; answers how many went in, if the columns have the
 /// types that they are encoded for.
-async fn copy_open<T: Copy>(
+pub(crate) async fn copy_open<T: Copy>(
     client: &Session,
     opening: &str,
     sql: &Sql,

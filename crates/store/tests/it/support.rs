@@ -89,6 +89,11 @@ pub(crate) fn seed() -> u64 {
     seed
 }
 
+/// Whether there is time for the long batteries.
+pub(crate) fn is_long() -> bool {
+    std::env::var("MDS_LONG").is_ok_and(|value| value == "1")
+}
+
 /// Makes of each test (a function that takes a store) one on SQLite, one on PostgreSQL and one on
 /// hypertables of TimescaleDB: all keep one contract.
 macro_rules! on_every_store {

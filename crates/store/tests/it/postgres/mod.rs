@@ -7,6 +7,7 @@ mod faults;
 mod foreign;
 mod migrate;
 mod original;
+mod poison;
 mod smoke;
 mod sqlstate;
 pub(crate) mod timescale;
