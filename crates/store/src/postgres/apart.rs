@@ -22,6 +22,9 @@ const KEEP: &str = "RELEASE SAVEPOINT part; SAVEPOINT part";
 /// Sent before whatever follows an attempt that failed.
 const TAKE_BACK: &str = "ROLLBACK TO SAVEPOINT part";
 
+/// How often a row that is named is followed to one before it; a search takes no more.
+const MOST_NAMES: u32 = 8;
+
 /// What is left of a batch.
 struct Rest<'w> {
     rows: &'w [u32],
@@ -125,8 +128,10 @@ impl<R: Record> Work<'_, R> {
         mut count: usize,
         mut error: Error,
     ) -> Result<(), Failed> {
+        // Those that are named may be many, and in any order.
+        let mut names = MOST_NAMES;
         while count > 1 {
-            let suspect = rest.is_trusted.then(|| {
+            let suspect = (rest.is_trusted && names > 0).then(|| {
                 let rows: Vec<&R> = rest.rows[..count].iter().map(|p| self.row(*p)).collect();
                 suspect::of(&error, &rows)
             });
@@ -137,7 +142,7 @@ impl<R: Record> Work<'_, R> {
                 && let Some(other) = self.attempt(on, rest, at).await?
             {
                 // Another one is refused too, and stands before it.
-                rest.is_trusted = rest.is_copied;
+                names -= 1;
                 (count, error) = (at, other);
                 continue;
             }

@@ -142,7 +142,7 @@ impl<R: StoredRecord> Case<R> {
                     "{}: {k} in {count} by {batch}: {spent} of {allowed}",
                     self.code
                 );
-                assert!(spent <= allowed);
+                assert!(spent <= allowed, "{spent} > {allowed}");
             }
         }
     }
