@@ -192,6 +192,15 @@ pub(crate) fn columns_of<R: Record>(
     params
 }
 
+/// The first and the last time of `rows`, which are in the order of time.
+pub(crate) fn bounds_of<R: Record>(rows: &[&R]) -> ArrayParam {
+    let mut bounds = ArrayParam::new(Type::TIMESTAMPTZ, 2);
+    for row in rows.first().into_iter().chain(rows.last()) {
+        bounds.push(Value::Timestamp(row.time()));
+    }
+    bounds
+}
+
 /// The keys of `rows`.
 pub(crate) fn keys_of<R: Record>(rows: &[&R]) -> Vec<ArrayParam> {
     arrays(rows, |_, column| column.role == ColumnRole::Key)

@@ -350,7 +350,8 @@ impl<'a, R: Record> Work<'a, R> {
         is_again: bool,
     ) -> Result<Vec<u32>, Failed> {
         let rows: Vec<&R> = winners.iter().map(|p| self.rows[*p as usize]).collect();
-        let arrays = encode::columns_of(&rows, |_, _| true);
+        let mut arrays = encode::columns_of(&rows, |_, _| true);
+        arrays.push(encode::bounds_of(&rows));
         let params = encode::typed(&arrays);
         let answer = match opening {
             Some(opening) => {

@@ -77,11 +77,14 @@ impl Sql {
             // One look at the index a row (LIMIT keeps the planner from reading the whole table).
             // A row that changes nothing is not even locked: its lock alone writes 170 bytes of
             // log. All others go through one INSERT in the order of keys, so that two merges never
-            // wait for each other; its guard decides races.
+            // wait for each other; its guard decides races. The last parameter is the first and the
+            // last time of the rows, without which each row would be looked up in every part that a
+            // table has.
             merge: format!(
                 "WITH j AS MATERIALIZED (SELECT i.*, t.found, ({class})::int2 AS class \
                  FROM ({input}) AS i LEFT JOIN LATERAL (SELECT {stored_columns}, true AS found \
-                 FROM {table} AS s WHERE {lookup} LIMIT 1) AS t ON true), \
+                 FROM {table} AS s WHERE {lookup} AND s.{time} >= (${bounds}::timestamptz[])[1] \
+                 AND s.{time} <= (${bounds}::timestamptz[])[2] LIMIT 1) AS t ON true), \
                  ins AS (INSERT INTO {table} ({list}) SELECT {list} FROM j \
                  WHERE {is_tried} ORDER BY j.ord \
                  ON CONFLICT ({conflict}) DO UPDATE SET {set} \
@@ -92,6 +95,8 @@ impl Sql {
                  THEN ARRAY(SELECT ord::int4 FROM j WHERE ({is_tried}) AND ({conflict}) NOT IN \
                  (SELECT {conflict} FROM ins)) ELSE '{{}}' END",
                 is_tried = format_args!("found IS NULL OR class < {}", met::SAME),
+                time = keys[0],
+                bounds = columns.len() + 1,
                 set = assignments::<R>("excluded"),
             ),
         }
