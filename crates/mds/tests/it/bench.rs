@@ -202,6 +202,46 @@ fn latency_is_measured_record_by_record() {
 }
 
 #[test]
+fn latency_into_postgres_and_a_pool_of_workers_are_measured() {
+    let Ok(server) = std::env::var("MDS_TEST_POSTGRES") else {
+        skip("MDS_TEST_POSTGRES names no server");
+        return;
+    };
+    let place = Place::new();
+    let args = [
+        "latency",
+        "--rate",
+        "200",
+        "--seconds",
+        "1",
+        "--store",
+        &server,
+    ];
+    let reports = bench(&place, &args);
+    assert_eq!(reports[0]["settings"]["sink"], "postgres");
+    assert!(reports[0]["settings"]["fsync"].is_string());
+    assert!(figures(&reports[0], "ms").contains(&"submit to commit, p99".to_owned()));
+    assert_eq!(figures(&reports[0], "WAL B/row"), ["whole server"]);
+
+    let args = [
+        "workers",
+        "--rate",
+        "200",
+        "--seconds",
+        "1",
+        "--store",
+        &server,
+    ];
+    let reports = bench(&place, &args);
+    assert_eq!(reports[0]["settings"]["workers"], "1..8");
+    let steps = ["1x", "10x", "1x again"];
+    for unit in ["rows/s", "workers at the end", "turns"] {
+        assert_eq!(figures(&reports[0], unit), steps);
+    }
+    assert_eq!(reports[0]["notes"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn an_idle_coordinator_is_measured_and_still_writes() {
     let reports = bench(&Place::new(), &["idle", "--seconds", "0.01"]);
     assert_eq!(reports[0]["settings"]["workers"], 4);

@@ -28,6 +28,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bench", "postgres"],
     &["bench", "reads"],
     &["bench", "latency"],
+    &["bench", "workers"],
     &["bench", "idle"],
 ];
 

@@ -5,7 +5,6 @@
 //! that falls behind does not hide it, since the time from due to committed goes on.
 
 use std::borrow::Borrow;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,8 +17,10 @@ use tokio::time::MissedTickBehavior;
 use super::bars;
 use super::measure::{Stopwatch, float, percentile_of_sorted};
 use super::null::NullSink;
+use super::place::{Place, Server};
 use super::report::Report;
 use super::{Bench, block_on, folder, remove, url};
+use crate::exit::Exit;
 use crate::pipeline;
 
 /// How often the generator looks at the clock: the finest that the timer can.
@@ -28,7 +29,11 @@ const TICK: Duration = Duration::from_millis(1);
 const EXAMPLES: &str = "\
 Examples:
   mds bench latency
-  mds bench latency --sink null --rate 100000";
+  mds bench latency --sink null --rate 100000
+  mds bench latency --store postgres://postgres@localhost/postgres
+  mds bench latency --sink postgres
+
+PostgreSQL is measured in a database of its own, on the server of --store or on a private one.";
 
 /// Arguments of `mds bench latency`.
 #[derive(Clone, Debug, clap::Args)]
@@ -43,18 +48,19 @@ pub(super) struct Args {
     /// How long a record may wait for its batch to fill, in seconds
     #[arg(long, value_name = "N", default_value_t = Self::default().flush_interval)]
     flush_interval: f64,
-    /// Where the records go
-    #[arg(long, value_enum, default_value_t = Self::default().sink)]
-    sink: Target,
-    /// Where the database is made
-    #[arg(long, value_name = "FOLDER")]
-    dir: Option<PathBuf>,
+    /// Where the records go [default: sqlite; with a --store that is a PostgreSQL server, postgres]
+    #[arg(long, value_enum)]
+    sink: Option<Target>,
+    #[command(flatten)]
+    server: Server,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Target {
     /// A new SQLite database
     Sqlite,
+    /// A new database on a PostgreSQL server
+    Postgres,
     /// Nowhere
     Null,
 }
@@ -65,8 +71,8 @@ impl Default for Args {
             rate: 10_000,
             seconds: 5,
             flush_interval: 0.0,
-            sink: Target::Sqlite,
-            dir: None,
+            sink: None,
+            server: Server::default(),
         }
     }
 }
@@ -121,44 +127,89 @@ impl<S: Sink<Stamped>> Sink<Stamped> for Timed<S> {
 }
 
 /// Runs it.
-pub(super) fn run(args: &Args, bench: Bench<'_>) -> anyhow::Result<()> {
+pub(super) fn run(args: &Args, bench: Bench<'_>) -> anyhow::Result<Exit> {
     let mut report = Report::new(
         "latency",
         "from submit to commit, records offered one at a time at a steady rate",
     );
+    let sink = args.sink.unwrap_or_else(|| {
+        // A server is put under load only where the command line names it.
+        if super::place::is_given(bench) {
+            Target::Postgres
+        } else {
+            Target::Sqlite
+        }
+    });
     let settings = bench.context.settings.coordinator();
-    report.setting("sink", format!("{:?}", args.sink).to_lowercase());
+    report.setting("sink", format!("{sink:?}").to_lowercase());
     report.setting("rate", args.rate);
     report.setting("seconds", args.seconds);
     report.setting("flush_interval", args.flush_interval);
     report.setting("workers", settings.coordinator_workers);
     report.setting("batch_size", settings.coordinator_batch_size);
     report.setting("rounds", bench.rounds);
-    let folder = folder(args.dir.as_deref())?;
+    match sink {
+        Target::Postgres => {
+            let work = async |place: &Place| {
+                postgres(args, bench, place, &mut report).await?;
+                bench.tell(&report)
+            };
+            return block_on(Place::with(&args.server, bench, work));
+        }
+        Target::Sqlite => sqlite(args, bench, &mut report)?,
+        Target::Null => block_on(async {
+            for _ in 0..bench.rounds {
+                round(args, bench, NullSink::default(), &mut report).await?;
+            }
+            Ok(())
+        })?,
+    }
+    bench.tell(&report)?;
+    Ok(Exit::Success)
+}
+
+fn sqlite(args: &Args, bench: Bench<'_>, report: &mut Report) -> anyhow::Result<()> {
+    let folder = folder(args.server.dir())?;
     let database = folder.path().join("latency.db");
     block_on(async {
         for _ in 0..bench.rounds {
-            match args.sink {
-                Target::Null => round(args, bench, NullSink::default(), &mut report).await?,
-                Target::Sqlite => {
-                    let store = Store::open(&url(&database), OpenOptions::default()).await?;
-                    round(args, bench, store.sink::<Bar>(), &mut report).await?;
-                    store.close().await;
-                    remove(&database)?;
-                }
-            }
+            let store = Store::open(&url(&database), OpenOptions::default()).await?;
+            round(args, bench, store.sink::<Bar>(), report).await?;
+            store.close().await;
+            remove(&database)?;
         }
         Ok(())
-    })?;
-    bench.tell(&report)
+    })
 }
 
+async fn postgres(
+    args: &Args,
+    bench: Bench<'_>,
+    place: &Place,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    place.describe(report);
+    for number in 0..bench.rounds {
+        bench.note(format_args!("round {} of {}", number + 1, bench.rounds));
+        place.scratch.reset().await?;
+        let store = place.store().await?;
+        let before = place.load().await?;
+        let rows = round(args, bench, store.sink::<Bar>(), report).await?;
+        place.add_load(report, "whole server", rows, before).await?;
+        store.close().await;
+        let stored = place.scratch.bars().await?.rows;
+        ensure!(stored == rows, "{stored} of {rows} rows are stored");
+    }
+    Ok(())
+}
+
+/// One round; how many rows were written.
 async fn round<S: Sink<Stamped>>(
     args: &Args,
     bench: Bench<'_>,
     sink: S,
     report: &mut Report,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<u64> {
     let settings = bench.context.settings.coordinator();
     let rows = u64::from(args.rate) * u64::from(args.seconds);
     let times = Times::default();
@@ -193,8 +244,9 @@ async fn round<S: Sink<Stamped>>(
     report.add("reached", "rows/s", float(rows) / took.seconds);
     if let Some(cpu) = took.cpu_seconds {
         report.add("whole process", "% of a core", cpu / took.seconds * 100.0);
+        report.add("whole process", "CPU s/M rows", cpu * 1e6 / float(rows));
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// Submits each record when it is due.

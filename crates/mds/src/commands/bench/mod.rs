@@ -12,6 +12,7 @@
 //! | `postgres` | into PostgreSQL, against a bare COPY: new rows, the same again, all newer |
 //! | `reads` | queries of the store that `sqlite` has made |
 //! | `latency` | from submit to commit, at a steady rate |
+//! | `workers` | how a pool of workers follows the load, into PostgreSQL |
 //! | `idle` | the processor time of a coordinator that has nothing to do |
 //! | `place`, `private` | a database to measure in, on a server that was named or is started |
 //! | `child` | `mds ingest` in a process of its own |
@@ -30,6 +31,7 @@ mod private;
 mod reads;
 mod report;
 mod sqlite;
+mod workers;
 
 use std::path::{Path, PathBuf};
 
@@ -84,6 +86,8 @@ enum Which {
     Reads(reads::Args),
     /// From submit to commit, at a steady rate
     Latency(latency::Args),
+    /// How the number of workers follows the load, into PostgreSQL
+    Workers(workers::Args),
     /// The processor time of a coordinator that has nothing to do
     Idle(idle::Args),
     /// All of them, in a few minutes
@@ -125,12 +129,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         Some(Which::Sqlite(args)) => sqlite::run(args, bench)?,
         Some(Which::Postgres(args)) => return postgres::run(args, bench),
         Some(Which::Reads(args)) => reads::run(args, bench)?,
-        Some(Which::Latency(args)) => latency::run(args, bench)?,
+        Some(Which::Latency(args)) => return latency::run(args, bench),
+        Some(Which::Workers(args)) => return workers::run(args, bench),
         Some(Which::Idle(args)) => idle::run(args, bench)?,
         None | Some(Which::All) => {
             null::run(&null::Args::default(), bench)?;
             sqlite::run(&sqlite::Args::default(), bench)?;
-            latency::run(&latency::Args::default(), bench)?;
+            let exit = latency::run(&latency::Args::default(), bench)?;
+            if exit != Exit::Success {
+                return Ok(exit);
+            }
             idle::run(&idle::Args::default(), bench)?;
         }
     }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use mds_core::settings::SettingOrigin;
 use mds_store::bench::{Scratch, ServerFacts};
 use mds_store::{OpenOptions, Store, StoreUrl};
 
@@ -139,8 +140,19 @@ impl Place {
         took: Took,
         before: Load,
     ) -> anyhow::Result<()> {
-        let after = self.load().await?;
         report.add_run(name, rows, took);
+        self.add_load(report, name, rows, before).await
+    }
+
+    /// Adds what `rows` rows took of the server since `before`.
+    pub(super) async fn add_load(
+        &self,
+        report: &mut Report,
+        name: &str,
+        rows: u64,
+        before: Load,
+    ) -> anyhow::Result<()> {
+        let after = self.load().await?;
         let rows = super::measure::float(rows);
         if let Some((then, now)) = before.cpu_seconds.zip(after.cpu_seconds) {
             report.add(name, "server CPU s/M rows", (now - then) * 1e6 / rows);
@@ -149,6 +161,15 @@ impl Place {
         report.add(name, "WAL B/row", super::measure::float(wal) / rows);
         Ok(())
     }
+}
+
+/// Whether the command line names a PostgreSQL server.
+pub(super) fn is_given(bench: Bench<'_>) -> bool {
+    let settings = &bench.context.settings;
+    let is_flag = settings
+        .get("store")
+        .is_some_and(|store| matches!(store.origin, SettingOrigin::Flag(_)));
+    is_flag && matches!(bench.context.store_url(), Ok(StoreUrl::Postgres(_)))
 }
 
 /// A private server, if one was asked for or none was named.

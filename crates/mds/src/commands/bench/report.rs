@@ -26,6 +26,7 @@ pub(super) struct Report {
     settings: Map<String, Value>,
     figures: Vec<Figure>,
     fastest: Vec<String>,
+    notes: Vec<String>,
     load_before: Option<f64>,
 }
 
@@ -38,6 +39,7 @@ impl Report {
             settings: Map::new(),
             figures: Vec::new(),
             fastest: Vec::new(),
+            notes: Vec::new(),
             load_before: load_average(),
         }
     }
@@ -82,6 +84,11 @@ impl Report {
         self.fastest.extend(fastest.map(|f| f.name.clone()));
     }
 
+    /// Adds a line that belongs to a round.
+    pub(super) fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+
     /// Prints it.
     pub(super) fn tell(&self, json: bool) -> anyhow::Result<()> {
         let mut out = Out::stdout();
@@ -116,6 +123,7 @@ impl Report {
             "settings": self.settings,
             "figures": figures.collect::<Vec<_>>(),
             "fastest": self.fastest,
+            "notes": self.notes,
         })
     }
 
@@ -154,6 +162,9 @@ impl Report {
         out.table(&rows)?;
         for name in &self.fastest {
             writeln!(out, "fastest: {name}").context("cannot write to standard output")?;
+        }
+        for note in &self.notes {
+            writeln!(out, "{note}").context("cannot write to standard output")?;
         }
         writeln!(out).context("cannot write to standard output")
     }
