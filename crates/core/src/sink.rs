@@ -46,12 +46,17 @@ impl<T> Batch<T> {
         }
     }
 
-    /// A batch of the rows at `positions` of the same storage.
+    /// A batch of the rows at `positions` of this batch; it shares their storage.
     #[must_use]
     pub fn select(&self, positions: Vec<u32>) -> Self {
+        let stored = |position: u32| match &self.selected {
+            None => position,
+            // One that this batch does not have is one that the storage does not have.
+            Some(selected) => selected.get(position as usize).copied().unwrap_or(u32::MAX),
+        };
         Self {
             rows: Arc::clone(&self.rows),
-            selected: Some(positions.into()),
+            selected: Some(positions.into_iter().map(stored).collect()),
         }
     }
 
@@ -77,7 +82,7 @@ impl<T> Batch<T> {
     ///
     /// # Panics
     ///
-    /// If a position given to [`Batch::select`] is not one of the rows.
+    /// If a position given to [`Batch::select`] is not one of its rows.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &T> + '_ {
         // Positions are made by `select` from this very storage; one that is out of range is a
         // bug of the caller that must not end in rows silently left out.
@@ -183,6 +188,9 @@ mod tests {
         let part = all.select(vec![3, 1]);
         assert_eq!(part.iter().copied().collect::<Vec<_>>(), ["d", "b"]);
         assert_eq!((part.len(), part.get(2)), (2, None));
+        let part_of_it = part.select(vec![1]);
+        assert_eq!(part_of_it.iter().collect::<Vec<_>>(), [&"b"]);
+        assert_eq!(part.select(vec![2]).get(0), None);
         assert_eq!(all.len(), 4);
     }
 }

@@ -140,7 +140,10 @@ impl Endpoint {
             tokio::select! {
                 // Its error reaches those who wait for an answer.
                 ended = connection => drop(ended),
-                () = too_long(owed, limit) => {}
+                () = too_long(owed, limit) => {
+                    let seconds = limit.as_secs_f64();
+                    tracing::warn!("the server gave no answer within {seconds} s; connection closed");
+                }
             }
         });
         Conn {

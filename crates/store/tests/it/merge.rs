@@ -206,7 +206,22 @@ proptest! {
     }
 }
 
+/// As the write path hands in the second half of a batch that it takes apart.
+async fn of_a_part_of_a_batch_that_part_is_written(store: Store) {
+    let rows: Vec<_> = (0..200).map(|minute| bar(minute, 1.0, 1)).collect();
+    let half = Batch::from(rows.clone()).select((100..200).collect());
+    let report = store.sink::<Bar>().write(half).await;
+    assert_eq!(report.outcomes, vec![RowOutcome::Written; 100]);
+    assert_eq!(all::<Bar>(&store).await, rows[100..]);
+    let few = Batch::from(rows.clone()).select(vec![7, 3]);
+    let report = store.sink::<Bar>().write(few).await;
+    is(&report.outcomes, &["written", "written"]);
+    let stored = all::<Bar>(&store).await;
+    assert_eq!(stored[..2], [rows[3].clone(), rows[7].clone()]);
+}
+
 on_every_store!(
+    of_a_part_of_a_batch_that_part_is_written,
     one_batch_writes_the_best_row_of_each_key,
     a_part_of_a_batch_is_written_as_that_part,
     a_later_batch_wins_only_by_rank,
