@@ -16,6 +16,7 @@ mod dlq;
 mod export;
 mod help;
 mod ingest;
+mod postgres;
 mod process;
 mod reading;
 mod real_files;
