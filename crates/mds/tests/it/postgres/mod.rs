@@ -35,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     user: String,
     database: String,
+    /// The URL of the server itself.
+    home: String,
     /// A connection of the tests themselves, past all proxies.
     pub(crate) admin: Client,
 }
@@ -49,11 +51,11 @@ impl Server {
 
     /// The same; a new role that is no superuser, with these options, owns the database.
     pub(crate) async fn find_as(role: Option<&str>) -> Option<Self> {
-        let Ok(url) = std::env::var("MDS_TEST_POSTGRES") else {
+        let Ok(home) = std::env::var("MDS_TEST_POSTGRES") else {
             skip("MDS_TEST_POSTGRES names no server");
             return None;
         };
-        let config: Config = url.parse().unwrap();
+        let config: Config = home.parse().unwrap();
         let (Some(Host::Tcp(host)), Some(user)) = (config.get_hosts().first(), config.get_user())
         else {
             skip("the server of MDS_TEST_POSTGRES is not one on TCP with a user");
@@ -65,7 +67,7 @@ impl Server {
             .unwrap();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let database = format!("mds_faults_{}_{number}", std::process::id());
-        let admin = connect(&url).await;
+        let admin = connect(&home).await;
         let mut owner = user.to_owned();
         if let Some(options) = role {
             owner.clone_from(&database);
@@ -80,6 +82,7 @@ impl Server {
             address,
             user: owner,
             database,
+            home,
             admin: connect(&url).await,
         };
         let url = server.url(server.address, "");
@@ -113,6 +116,31 @@ impl Server {
         let row = self.admin.query_one(sql, &[]).await.unwrap();
         let number = |index| u64::try_from(row.get::<_, i64>(index)).unwrap();
         (number(0), number(1))
+    }
+}
+
+impl Drop for Server {
+    /// Leaves nothing behind on a server that may be somebody's.
+    fn drop(&mut self) {
+        let (home, database, user) = (self.home.clone(), self.database.clone(), self.user.clone());
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let admin = connect(&home).await;
+                let mut gone = vec![format!("DROP DATABASE {database} WITH (FORCE)")];
+                if user == database {
+                    gone.push(format!("DROP ROLE {user}"));
+                }
+                for sql in gone {
+                    admin.batch_execute(&sql).await.unwrap();
+                }
+            });
+        });
+        // A server that is gone as well needs no tidying up.
+        drop(dropped.join());
     }
 }
 

@@ -2,8 +2,9 @@
 //! only, makes them wait for a lock, or changes what they write to.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use mds_coordinator::CircuitState;
+use mds_coordinator::{CircuitBreaker, CircuitState};
 use mds_core::{Bar, Batch, RowOutcome, Sink as _};
 use mds_store::Store;
 
@@ -28,7 +29,12 @@ async fn waits_while(broken: &str, told: &str, mended: &str) {
     let Some(server) = Server::find().await else {
         return;
     };
-    let writing = Writing::start(&server.url(server.address, ""), quick(), |c| c).await;
+    // So many failures that the reason shows, and not only that sessions have ended.
+    let breaker = CircuitBreaker::new(20, Duration::from_secs(60));
+    let writing = Writing::start(&server.url(server.address, ""), quick(), |c| {
+        c.circuit_breaker(breaker)
+    })
+    .await;
     let coordinator = &writing.coordinator;
     writing.submit((0..ROWS).map(|n| bar(n, 1))).await;
     until(|| coordinator.stats().written > ROWS / 4).await;
@@ -53,7 +59,7 @@ async fn sessions_that_are_ended_again_and_again() {
         let mut ended = 0;
         while writing.coordinator.stats().written < 3 * ROWS {
             ended += server.admin.query(END_ALL, &[]).await.unwrap().len();
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         ended
     };
