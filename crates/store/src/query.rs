@@ -123,8 +123,8 @@ pub struct KindStats {
     pub kind: Kind,
     /// Records.
     pub rows: u64,
-    /// Distinct (tenant, vendor, symbol, time frame) that records were ever written for; for news
-    /// distinct (tenant, vendor).
+    /// Distinct (tenant, vendor, symbol, time frame) that have records; for news distinct (tenant,
+    /// vendor). A file counts those as well whose records were all deleted.
     pub series: u64,
     /// The time of the first record.
     pub earliest: Option<Timestamp>,

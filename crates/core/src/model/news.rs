@@ -87,6 +87,9 @@ impl Record for News {
             _ => {}
         }
         super::unsign_zero(&mut [&mut self.sentiment_score]);
+        for text in [&mut self.title, &mut self.url] {
+            text.take_if(|text| text.is_empty());
+        }
         let trimmed = self.id.trim();
         if trimmed.is_empty() {
             if let Some(about) = self.url.as_deref().or(self.title.as_deref()) {

@@ -151,6 +151,25 @@ fn a_news_id_is_made_from_the_article_and_stays() {
 }
 
 #[test]
+fn an_empty_text_of_news_is_absent() {
+    // As `"url": ""` comes from a vendor; else all articles of a moment would have one id.
+    let article = |title: &str| {
+        let mut news = News {
+            vendor: "v".into(),
+            title: Some(title.to_owned()),
+            url: Some(String::new()),
+            ..News::default()
+        };
+        news.normalize();
+        news
+    };
+    assert_eq!(article("Up").url, None);
+    assert_eq!(article("").title, None);
+    assert_ne!(article("Up").id, article("Down").id);
+    assert_eq!(article("").id, "", "nothing to make one from");
+}
+
+#[test]
 fn a_blank_symbol_of_news_is_none() {
     let mut news: News = serde_json::from_str(
         r#"{"vendor":"v","published_at":"2022-02-22T20:33:00Z","symbol":" ","title":"Up"}"#,

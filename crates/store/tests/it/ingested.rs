@@ -59,10 +59,7 @@ async fn the_same_content_takes_the_same_revisions() {
     assert_eq!(ask(&store, touched).await, same);
 }
 
-#[tokio::test]
-async fn files_are_told_apart_by_content_kind_and_keys() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn files_are_told_apart_by_content_kind_and_keys(store: Store) {
     ask(&store, FILE).await;
     let others = [
         IngestedFile {
@@ -88,10 +85,7 @@ async fn files_are_told_apart_by_content_kind_and_keys() {
     }
 }
 
-#[tokio::test]
-async fn another_reading_begins_anew_and_only_the_last_is_remembered() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn another_reading_begins_anew_and_only_the_last_is_remembered(store: Store) {
     let read = async |reading: u8, now: i64| {
         let file = IngestedFile {
             reading: [reading; 32],
@@ -119,10 +113,7 @@ async fn another_reading_begins_anew_and_only_the_last_is_remembered() {
     expect(read(1, 14 * HOUR).await, 13 * HOUR, Remembered::SameReading);
 }
 
-#[tokio::test]
-async fn another_reading_counts_for_other_keys_too() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn another_reading_counts_for_other_keys_too(store: Store) {
     ask(&store, FILE).await;
     let file = IngestedFile {
         keys: [9; 32],
@@ -155,6 +146,20 @@ async fn another_reading_begins_above_the_rows_of_the_one_before() {
     expect(other, 100 * HOUR + 1, Remembered::OtherReading);
 }
 
+/// A server keeps a revision that runs ahead of the rows.
+async fn another_reading_begins_above_all_rows_of_the_one_before(store: Store) {
+    ask(&store, FILE).await;
+    write_new(&store, vec![bar(0, 1.0, HOUR), bar(1, 2.0, HOUR + 1)]).await;
+    let again = IngestedFile {
+        reading: [4; 32],
+        now: 0,
+        ..FILE
+    };
+    let other = ask(&store, again).await;
+    assert!(other.base > HOUR + 1, "{other:?}");
+    assert!(other.base <= HOUR + FILE.max_rows, "{other:?}");
+}
+
 #[tokio::test]
 async fn the_table_can_be_read() {
     let place = Place::new();
@@ -175,3 +180,10 @@ async fn the_table_can_be_read() {
     let expected = ("01".repeat(32), "bars".to_owned(), HOUR, "a.csv".to_owned());
     assert_eq!(row, expected);
 }
+
+on_every_store!(
+    files_are_told_apart_by_content_kind_and_keys,
+    another_reading_begins_anew_and_only_the_last_is_remembered,
+    another_reading_counts_for_other_keys_too,
+    another_reading_begins_above_all_rows_of_the_one_before,
+);

@@ -3,13 +3,10 @@
 use mds_core::{Bar, Date, Fundamentals, News, OptionSnap, OptionType, RowOutcome, Timestamp};
 use mds_store::{Query, Store, StoredRecord};
 
-use crate::support::{Place, START, all, bar, seed, write, write_new};
+use crate::support::{START, all, bar, seed, write, write_new};
 
-#[tokio::test]
-async fn numbers_come_back_bit_for_bit() {
+async fn numbers_come_back_bit_for_bit(store: Store) {
     let mut random = fastrand::Rng::with_seed(seed());
-    let place = Place::new();
-    let store = place.open().await;
     let mut number = || loop {
         let value = f64::from_bits(random.u64(..));
         // Negative zero has no normal form of its own.
@@ -167,4 +164,9 @@ async fn headlines(store: Store) {
     goes_in_and_out(&store, rows, newer).await;
 }
 
-on_every_store!(options, fundamentals_of_any_year, headlines,);
+on_every_store!(
+    numbers_come_back_bit_for_bit,
+    options,
+    fundamentals_of_any_year,
+    headlines,
+);

@@ -9,6 +9,7 @@
 #[macro_use]
 mod support;
 
+mod equal;
 mod faults;
 mod ingested;
 mod kill;

@@ -142,10 +142,7 @@ async fn tenants_are_apart(store: Store) {
     assert_eq!(all::<Bar>(&store).await, [of(b, 2.0)]);
 }
 
-#[tokio::test]
-async fn the_latest_price_is_of_the_latest_start_with_a_close() {
-    let place = Place::new();
-    let store = place.open().await;
+async fn the_latest_price_is_of_the_latest_start_with_a_close(store: Store) {
     let day = Bar {
         timeframe: Timeframe::DAY,
         ..bar(0, 50.0, 1)
@@ -299,6 +296,7 @@ on_every_store!(
     the_order_is_by_time_over_all_series_in_both_directions,
     large_answers_come_in_chunks_of_one_moment,
     tenants_are_apart,
+    the_latest_price_is_of_the_latest_start_with_a_close,
     figures_say_what_is_there,
     deletion_is_of_what_the_query_selects,
 );
