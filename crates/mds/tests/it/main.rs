@@ -10,6 +10,7 @@ mod admin;
 mod adopt;
 mod bench;
 mod config;
+mod contract;
 mod data;
 mod demo;
 mod dlq;
