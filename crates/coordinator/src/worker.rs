@@ -276,8 +276,8 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
             .sink()
             .attempt(started.elapsed(), report.error.is_none());
         let is_probe = permit.as_ref().is_some_and(Permit::is_probe);
-        self.core.note_answer(is_answer(report.error.as_ref()));
-        tell_breaker(permit, report.error.as_ref());
+        self.core.note_answer(is_answer(&report));
+        tell_breaker(permit, &report);
         let (unit, rejected) = self.settle(lease, &unit, &report, number, wrote);
         self.core.tried.add(started.elapsed(), &report);
         self.core.queue.add_conflicts(report.conflicts);
@@ -570,15 +570,21 @@ fn give_back_all<T>(lease: &Lease<T>, units: Vec<Unit>, last: impl IntoIterator<
     }
 }
 
-/// Whether the store answered, be it with a refusal.
-fn is_answer(error: Option<&SinkError>) -> bool {
-    error.is_none_or(|error| error.kind() == ErrorKind::Rejected)
+/// Whether the store answered, be it with a refusal; or with what it wrote of a batch of which the
+/// rest has to wait (a lock on a part of a table): that says nothing about the store.
+fn is_answer(report: &WriteReport) -> bool {
+    let is_final = |outcome: &RowOutcome| *outcome != RowOutcome::NotTried;
+    match report.error.as_ref().map(SinkError::kind) {
+        None | Some(ErrorKind::Rejected) => true,
+        Some(ErrorKind::Transient) => report.outcomes.iter().any(is_final),
+        Some(_) => false,
+    }
 }
 
-fn tell_breaker(permit: Option<Permit>, error: Option<&SinkError>) {
+fn tell_breaker(permit: Option<Permit>, report: &WriteReport) {
     let Some(permit) = permit else { return };
-    match error.map(SinkError::kind) {
-        _ if is_answer(error) => permit.success(),
+    match report.error.as_ref().map(SinkError::kind) {
+        _ if is_answer(report) => permit.success(),
         Some(ErrorKind::Fatal) => permit.fatal(),
         _ => permit.failure(),
     }

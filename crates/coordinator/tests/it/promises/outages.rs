@@ -363,3 +363,25 @@ async fn a_sink_that_panics_now_and_then_costs_no_innocent_row() {
     settled(&coordinator, secs(600)).await;
     assert_eq!((peek.rows(), letters.rows()), (100, vec![]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_wrote_a_part_of_its_rows_opens_no_circuit() {
+    // Some rows have to wait (an old part of a table is locked), the others go in.
+    let (sink, peek) = FakeSink::new(|batch| {
+        if batch.len() > 1 {
+            Act::Half(ErrorKind::Transient, "lock not available")
+        } else {
+            Act::Write
+        }
+    });
+    let coordinator = builder(sink)
+        .workers(1)
+        .batch_size(16)
+        .circuit_breaker(CircuitBreaker::new(1, secs(60)))
+        .start()
+        .unwrap();
+    submit_all(&coordinator, 0..16).await;
+    let took = settled(&coordinator, secs(600)).await;
+    assert_eq!((coordinator.stats().written, peek.rows()), (16, 16));
+    assert!(took < secs(10), "{took:?}");
+}

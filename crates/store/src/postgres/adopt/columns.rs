@@ -114,12 +114,13 @@ impl Look<'_> {
             column.is_some_and(|c| c.base == "timestamptz")
         };
         let stamps = ["updated_at", "created_at"].into_iter().filter(is_stamp);
-        let stamps: Vec<_> = stamps.map(quoted).collect();
+        let stamps: Vec<_> = stamps.collect();
         if stamps.is_empty() || self.shape.column("revision").is_some() {
             return;
         }
-        let list = stamps.join(", ");
-        let stamp = format!("coalesce({list})");
+        let list = stamps.join(", else ");
+        let stamps: Vec<_> = stamps.into_iter().map(quoted).collect();
+        let stamp = format!("coalesce({})", stamps.join(", "));
         parts
             .says
             .push(format!("{table}: the revision is taken from {list}"));

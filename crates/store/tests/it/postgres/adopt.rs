@@ -163,6 +163,8 @@ async fn a_database_with_narrow_keys_is_adopted() {
         "bars: timeframe \"1Day\" becomes \"1d\" in 1 row",
         "bars: timeframe \"1min\" becomes \"1m\" in 1 row",
         "bars: add revision (bigint)",
+        "bars: the revision is taken from updated_at, else created_at",
+        "options_snap: the revision is taken from created_at",
         "bars: the key becomes (ts, tenant_id, vendor, symbol, timeframe)",
         "options_snap: drop the trigger update_options_snap_updated_at, which fails since there is \
          no updated_at",
