@@ -40,6 +40,10 @@ pub struct OpenOptions {
     pub tenant_id: TenantId,
     /// What is wanted of TimescaleDB. PostgreSQL only. Default: used where the database has it.
     pub timescale: TimescaleOptions,
+    /// Only to show what the order of keys is for: rows, all of other keys, are locked in the order
+    /// in which they come.
+    #[doc(hidden)]
+    pub unsorted: bool,
 }
 
 impl Default for OpenOptions {
@@ -55,6 +59,7 @@ impl Default for OpenOptions {
             passfile: None,
             tenant_id: TenantId::DEFAULT,
             timescale: TimescaleOptions::default(),
+            unsorted: false,
         }
     }
 }

@@ -77,7 +77,7 @@ impl Group {
 }
 
 impl<'a, R: Record> Work<'a, R> {
-    pub(crate) fn new(rows: Vec<&'a R>) -> Self {
+    pub(crate) fn new(rows: Vec<&'a R>, is_sorted: bool) -> Self {
         let mut outcomes = vec![RowOutcome::NotTried; rows.len()];
         let conflicts = vec![false; rows.len()];
         let mut order: Vec<u32> = Vec::with_capacity(rows.len());
@@ -88,11 +88,13 @@ impl<'a, R: Record> Work<'a, R> {
             }
         }
         let row = |position: &u32| rows[*position as usize];
-        order.sort_unstable_by(|a, b| {
-            let by_key = sql::key_cmp(row(a), row(b));
-            let by_rank = by_key.then_with(|| row(b).rank_cmp(row(a)));
-            by_rank.then(a.cmp(b))
-        });
+        if is_sorted {
+            order.sort_unstable_by(|a, b| {
+                let by_key = sql::key_cmp(row(a), row(b));
+                let by_rank = by_key.then_with(|| row(b).rank_cmp(row(a)));
+                by_rank.then(a.cmp(b))
+            });
+        }
         let groups = order
             .chunk_by(|a, b| row(a).key_cmp(row(b)).is_eq())
             .map(|positions| Group {

@@ -97,6 +97,8 @@ struct Shared {
     highest: AtomicI64,
     /// Tenants that the server knows.
     tenants: Mutex<HashSet<TenantId>>,
+    /// Rows are locked in the order of their keys.
+    is_sorted: bool,
     /// Row security binds this role, so each transaction says whose rows it is about.
     is_bound: bool,
     layout: layout::Known,
@@ -215,6 +217,7 @@ impl PostgresStore {
                 revision: AtomicI64::new(opened.last_revision),
                 highest: AtomicI64::new(opened.last_revision),
                 tenants: Mutex::default(),
+                is_sorted: !options.unsorted,
                 is_bound: opened.is_bound,
                 layout: layout::Known::new(opened.layout),
             }),
@@ -446,7 +449,7 @@ async fn write_part<R: Record>(
         has_places: layout.has_places[index],
         is_broken: AtomicBool::new(false),
     };
-    let report = Work::new(rows).run(&on, &shared.dsn).await;
+    let report = Work::new(rows, shared.is_sorted).run(&on, &shared.dsn).await;
     conn.broken |= on.is_broken.into_inner();
     report
 }

@@ -203,6 +203,21 @@ pub(crate) fn key_cmp<R: Record>(a: &R, b: &R) -> Ordering {
     order
 }
 
+/// The same order in SQL.
+pub(crate) fn key_order<R: Record>() -> String {
+    let by = |name: &&str| match R::column(name).map(|position| R::COLUMNS[position].ty) {
+        Some(ColumnType::Text | ColumnType::Timeframe | ColumnType::OptionType) => {
+            format!("{name} COLLATE \"C\"")
+        }
+        _ => (*name).to_owned(),
+    };
+    key_columns::<R>()
+        .iter()
+        .map(by)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
 /// Array parameters of these types, from `first` on.
 fn numbered(types: impl Iterator<Item = Type>, first: usize) -> String {
     let parameters: Vec<_> = (first..)

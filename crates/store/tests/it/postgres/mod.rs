@@ -3,6 +3,7 @@
 
 mod adopt;
 mod cluster;
+mod deadlock;
 mod faults;
 mod foreign;
 mod migrate;
