@@ -59,6 +59,8 @@ pub use migration::{MigrationReport, MigrationStep};
 pub use postgres::{Dsn, DsnError};
 pub use query::{Chunks, Freshness, KindStats, LatestPrice, Order, Query, StoreStats};
 pub use sqlite::StoredRecord;
+#[doc(hidden)]
+pub use store::LockOrder;
 pub use store::{OpenOptions, Store, StoreSink};
 pub use timescale::{TimescaleMode, TimescaleOptions};
 pub use url::{StoreUrl, StoreUrlError};

@@ -40,10 +40,19 @@ pub struct OpenOptions {
     pub tenant_id: TenantId,
     /// What is wanted of TimescaleDB. PostgreSQL only. Default: used where the database has it.
     pub timescale: TimescaleOptions,
-    /// Only to show what the order of keys is for: rows, all of other keys, are locked in the order
-    /// in which they come.
     #[doc(hidden)]
-    pub unsorted: bool,
+    pub lock_order: LockOrder,
+}
+
+/// In which order rows are locked on a server.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LockOrder {
+    /// That of their keys, as everybody does it.
+    #[default]
+    Keys,
+    /// That in which they come, all of other keys: only to show what the order of keys is for.
+    AsTheyCome,
 }
 
 impl Default for OpenOptions {
@@ -59,7 +68,7 @@ impl Default for OpenOptions {
             passfile: None,
             tenant_id: TenantId::DEFAULT,
             timescale: TimescaleOptions::default(),
-            unsorted: false,
+            lock_order: LockOrder::Keys,
         }
     }
 }

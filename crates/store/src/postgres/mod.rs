@@ -64,7 +64,7 @@ use self::merge::{On, Work};
 use self::pool::{Pool, PoolError};
 use self::sql::Sql;
 use self::transaction::Failed;
-use crate::{MigrationReport, OpenOptions, StoreError};
+use crate::{LockOrder, MigrationReport, OpenOptions, StoreError};
 
 /// How far the kept revision runs ahead of the written ones, so that it is not written with every
 /// batch.
@@ -217,7 +217,7 @@ impl PostgresStore {
                 revision: AtomicI64::new(opened.last_revision),
                 highest: AtomicI64::new(opened.last_revision),
                 tenants: Mutex::default(),
-                is_sorted: !options.unsorted,
+                is_sorted: options.lock_order == LockOrder::Keys,
                 is_bound: opened.is_bound,
                 layout: layout::Known::new(opened.layout),
             }),
@@ -449,7 +449,9 @@ async fn write_part<R: Record>(
         has_places: layout.has_places[index],
         is_broken: AtomicBool::new(false),
     };
-    let report = Work::new(rows, shared.is_sorted).run(&on, &shared.dsn).await;
+    let report = Work::new(rows, shared.is_sorted)
+        .run(&on, &shared.dsn)
+        .await;
     conn.broken |= on.is_broken.into_inner();
     report
 }
