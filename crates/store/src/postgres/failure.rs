@@ -23,6 +23,14 @@ const READ_ONLY: &str = "25006";
 /// What an error means for a write.
 pub(crate) fn kind_of(error: &Error) -> ErrorKind {
     if let Some(db) = error.as_db_error() {
+        // A policy that the user has made and named refuses a row; that of the tenants has no
+        // name in this message, and a row that it refuses is one that the role must not write.
+        if db
+            .message()
+            .starts_with("new row violates row-level security policy \"")
+        {
+            return ErrorKind::Rejected;
+        }
         return sqlstate::kind_of(db.code().code());
     }
     match code_of(error).as_str() {
@@ -74,7 +82,12 @@ fn was_cut(error: &Error) -> bool {
 /// about it.
 pub(crate) fn text_of(error: &Error) -> String {
     let (mut text, advice) = match error.as_db_error() {
-        Some(db) => (text_of_db(db), sqlstate::advice_on(db.code().code())),
+        Some(db) => {
+            // Whoever reads of a refused row knows what to do.
+            let is_row = kind_of(error) == ErrorKind::Rejected;
+            let advice = sqlstate::advice_on(db.code().code()).filter(|_| !is_row);
+            (text_of_db(db), advice)
+        }
         None => (chain(error), advice_on(error)),
     };
     if let Some(advice) = advice {

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
+use futures_util::future::join3;
 use mds_core::{
     Bar, Column, ColumnRole, ColumnType, Date, Fundamentals, Invalid, Kind, News, OptionSnap,
     Record, Symbol, TenantId, Timeframe, Timestamp, Vendor,
 };
 use tokio::sync::mpsc;
 use tokio_postgres::types::{FromSql, Type};
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Client, Error, Row};
 
 use super::connect::Conn;
 use super::encode::{EPOCH_DAYS, EPOCH_MICROS};
@@ -232,7 +233,8 @@ impl PostgresStore {
         let (store, errors) = (self.clone(), chunks.clone());
         let read = async move {
             let cursor = format!(
-                "BEGIN READ ONLY; DECLARE rows NO SCROLL CURSOR FOR {}",
+                "{}; DECLARE rows NO SCROLL CURSOR FOR {}",
+                store.reading(query.tenant),
                 select::<R>(&query)
             );
             let result = store
@@ -272,11 +274,15 @@ impl PostgresStore {
             R::KIND.table(),
             condition::<R>(&query)
         );
-        let count: i64 = self.one("count records", sql, |row| row.try_get(0)).await?;
+        let operation = "count records";
+        let count: i64 = self
+            .one(operation, query.tenant, sql, |row| row.try_get(0))
+            .await?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
     pub(crate) async fn latest(&self, query: Query) -> Result<Vec<LatestPrice>, StoreError> {
+        let tenant = query.tenant;
         let only = Query {
             start: None,
             end: None,
@@ -290,7 +296,7 @@ impl PostgresStore {
             condition::<Bar>(&only),
             span("timeframe")
         );
-        self.rows("read latest prices", sql, |row| {
+        self.rows("read latest prices", tenant, sql, |row| {
             let tenant: Uuid = row.try_get(1)?;
             Ok(LatestPrice {
                 symbol: Symbol::new(row.try_get(0)?),
@@ -360,7 +366,7 @@ impl PostgresStore {
             latest: None,
         };
         let groups = self
-            .rows("read figures", sql, |row| {
+            .rows("read figures", None, sql, |row| {
                 let tenant: Uuid = row.try_get(0)?;
                 let (series, rows): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
                 let timeframe: Option<String> = row.try_get(2)?;
@@ -402,9 +408,12 @@ impl PostgresStore {
              OFFSET {DELETE_ROWS} LIMIT 1"
         );
         let by_time = format!("DELETE FROM {table} WHERE {wanted}");
+        let setting = self.speaking_for(query.tenant).unwrap_or_default();
+        let opening = format!("BEGIN; {setting}");
         let mut deleted = 0;
         loop {
             let (by_place, bound, by_time) = (by_place.clone(), bound.clone(), by_time.clone());
+            let opening = opening.clone();
             let (part, is_last) = self
                 .with("delete records", move |conn| async move {
                     conn.expects_answers();
@@ -412,10 +421,11 @@ impl PostgresStore {
                         // Not what was read a while ago: others may have made it a hypertable.
                         let layout = layout::read(&conn.client).await?;
                         if layout.has_places[R::KIND as usize] {
-                            let part = conn.client.execute_typed(&by_place, &[]).await?;
+                            let part = conn.client.execute_typed(&by_place, &[]);
+                            let part = within(&conn.client, &opening, part).await?;
                             return Ok((part, part == 0));
                         }
-                        delete_range(&conn, &bound, &by_time, time).await
+                        delete_range(&conn, &opening, [&bound, &by_time], time).await
                     };
                     let result = result.await;
                     (super::at_rest(conn, result.as_ref().err()), result)
@@ -444,18 +454,36 @@ impl PostgresStore {
 
     pub(super) async fn kept_revision(&self) -> Result<i64, StoreError> {
         let sql = "SELECT last_revision FROM mds_meta".to_owned();
-        self.one("read the last revision", sql, |row| row.try_get(0))
+        self.one("read the last revision", None, sql, |row| row.try_get(0))
             .await
+    }
+
+    /// The text that opens a transaction which reads; it speaks for `tenant` where row security
+    /// binds the role.
+    fn reading(&self, tenant: Option<TenantId>) -> String {
+        match self.speaking_for(tenant) {
+            Some(setting) => format!("BEGIN READ ONLY; {setting}"),
+            None => "BEGIN READ ONLY".to_owned(),
+        }
+    }
+
+    /// Without a tenant the role sees what its own settings say.
+    fn speaking_for(&self, tenant: Option<TenantId>) -> Option<String> {
+        let tenant = tenant.filter(|_| self.shared.is_bound)?;
+        Some(format!("SET LOCAL app.tenant_id = '{tenant}'"))
     }
 
     async fn one<V: Send + 'static>(
         &self,
         operation: &'static str,
+        tenant: Option<TenantId>,
         sql: String,
         read: impl FnOnce(&Row) -> Result<V, Error> + Send + 'static,
     ) -> Result<V, StoreError> {
+        let opening = self.reading(tenant);
         self.with(operation, move |conn| async move {
-            let result = conn.client.query_typed_one(&sql, &[]).await;
+            let one = conn.client.query_typed_one(&sql, &[]);
+            let result = within(&conn.client, &opening, one).await;
             let back = super::at_rest(conn, result.as_ref().err());
             (back, result.and_then(|row| read(&row)))
         })
@@ -465,11 +493,14 @@ impl PostgresStore {
     async fn rows<V: Send + 'static>(
         &self,
         operation: &'static str,
+        tenant: Option<TenantId>,
         sql: String,
         read: impl Fn(&Row) -> Result<V, Error> + Send + 'static,
     ) -> Result<Vec<V>, StoreError> {
+        let opening = self.reading(tenant);
         self.with(operation, move |conn| async move {
-            let result = conn.client.query_typed(&sql, &[]).await;
+            let rows = conn.client.query_typed(&sql, &[]);
+            let result = within(&conn.client, &opening, rows).await;
             let back = super::at_rest(conn, result.as_ref().err());
             (
                 back,
@@ -480,21 +511,39 @@ impl PostgresStore {
     }
 }
 
+/// Runs a statement in a transaction of its own: sent as a whole, one way there and back.
+async fn within<V>(
+    client: &Client,
+    opening: &str,
+    statement: impl Future<Output = Result<V, Error>>,
+) -> Result<V, Error> {
+    let (opened, value, ended) = join3(
+        client.batch_execute(opening),
+        statement,
+        client.batch_execute("COMMIT"),
+    )
+    .await;
+    opened?;
+    let value = value?;
+    ended?;
+    Ok(value)
+}
+
 /// Deletes what is at the earliest times, up to the one that `bound` answers with; says how many
 /// rows went, and whether they were the last.
 async fn delete_range(
     conn: &Conn,
-    bound: &str,
-    delete: &str,
+    opening: &str,
+    [bound, delete]: [&str; 2],
     time: &str,
 ) -> Result<(u64, bool), Error> {
+    let begin = format!("{opening}; {}", timescale::UNLIMITED);
+    conn.client.batch_execute(&begin).await?;
     let bound = conn.client.query_typed_opt(bound, &[]).await?;
     let bound: Option<String> = bound.map(|row| row.try_get(0)).transpose()?;
     let range = bound.as_ref().map_or_else(String::new, |bound| {
         format!(" AND {time} <= {}", quoted(bound))
     });
-    let begin = format!("BEGIN; {}", timescale::UNLIMITED);
-    conn.client.batch_execute(&begin).await?;
     let deleted = conn
         .client
         .execute_typed(&format!("{delete}{range}"), &[])

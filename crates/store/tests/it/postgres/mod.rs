@@ -11,6 +11,7 @@ mod original;
 mod poison;
 mod smoke;
 mod sqlstate;
+mod tenants;
 pub(crate) mod timescale;
 mod ways;
 
