@@ -17,7 +17,10 @@ from pathlib import Path
 MARK = "<!-- below: written by bench/summary.py -->"
 
 #: The order of the reports in the summary; others come behind.
-ORDER = ("null", "peer", "latency", "latency-null", "idle", "file", "sqlite", "reads")
+ORDER = (
+    *("null", "peer", "latency", "latency-null", "idle", "file", "sqlite", "reads"),
+    *("postgres", "postgres-off", "latency-postgres", "workers", "peer-postgres"),
+)
 
 #: What the project promises: description, report, figure, unit, at least or at most, limit.
 TARGETS = [
@@ -68,7 +71,34 @@ TARGETS = [
     ("a week of minutes of a symbol, p95", "reads", "all minutes of a symbol, p95", "ms", "<=", 20),
     ("a year of days of a symbol, p95", "reads", "all days of a symbol, p95", "ms", "<=", 5),
     ("`mds latest` for 1,000 symbols", "reads", "`mds latest`, whole process", "ms", "<=", 100),
+    ("PostgreSQL, fresh rows against a bare COPY", "postgres", "sink, fresh", "x", ">=", 0.8),
+    ("`mds ingest` into it against a bare COPY", "postgres", "ingest, fresh", "x", ">=", 0.6),
+    ("the same rows again against fresh ones", "postgres", "sink, replay", "x fresh", ">=", 1),
+    ("log of a row that is there already", "postgres", "sink, replay", "WAL B/row", "<=", 16),
+    ("all rows newer against a bare COPY", "postgres", "sink, newer", "x", ">=", 0.35),
+    (
+        "10,000 rows/s into PostgreSQL, p99",
+        "latency-postgres",
+        "submit to commit, p99",
+        "ms",
+        "<=",
+        25,
+    ),
+    ("turns of the number of workers, load", "workers", "1x", "turns", "<=", 2),
+    ("turns, ten times the load", "workers", "10x", "turns", "<=", 2),
+    ("turns, the load again", "workers", "1x again", "turns", "<=", 2),
+    (
+        "into PostgreSQL against the original's coordinator",
+        "peer-postgres",
+        "ours, its best settings / original, its defaults",
+        "x",
+        ">=",
+        15,
+    ),
 ]
+
+#: Units of which the worst round counts, not the median.
+WORST = ("turns",)
 
 HEADS = ("figure", "unit", "median", "least", "greatest")
 SCALES = {"elem/s": 1.0, "Kelem/s": 1e3, "Melem/s": 1e6, "Gelem/s": 1e9}
@@ -80,7 +110,8 @@ def reports(folder):
     for path in sorted(folder.glob("*.json")):
         for line in path.read_text(encoding="utf-8").splitlines():
             report = json.loads(line)
-            name = path.stem if path.stem.startswith("latency") else report["bench"]
+            is_stem = path.stem.startswith(("latency", "postgres"))
+            name = path.stem if is_stem else report["bench"]
             found[name] = report
     order = [name for name in ORDER if name in found]
     return {name: found[name] for name in order + [n for n in found if n not in order]}
@@ -125,9 +156,14 @@ def figure_rows(figures):
 
 def print_targets(found):
     rows = []
+    # What was left out on purpose is not missing.
+    is_whole = "null" in found
     for what, report, name, unit, sign, limit in TARGETS:
+        if report not in found and not is_whole:
+            continue
         figures = found.get(report, {}).get("figures", [])
-        values = [f["median"] for f in figures if f["unit"] == unit and f["name"] == name]
+        statistic = "max" if unit in WORST else "median"
+        values = [f[statistic] for f in figures if f["unit"] == unit and f["name"] == name]
         if not values:
             rows.append((what, unit, f"{sign} {shown(limit)}", "not measured", ""))
             continue
@@ -143,16 +179,23 @@ def print_report(folder, name, report):
     command = folder / f"{'sqlite' if name == 'reads' else name}.command"
     if command.exists():
         print(f"`{command.read_text(encoding='utf-8').strip()}`", end=": ")
-    if name == "peer":
+    if name.startswith("peer"):
         print(f"{report['original']} on Python {report['python']}, {report['rounds']} rounds.\n")
         for what, settings in report["best_settings"].items():
             print(f"- its best settings for {what}: `{settings}`")
+        for note in report.get("notes", []):
+            print(f"- {note}")
     else:
         settings = ", ".join(f"{k} {v}" for k, v in report["settings"].items())
         print(f"{report['what']}.\n\nSettings: {settings}.")
         print(f"Load {report['load_before']} before and {report['load_after']} after.")
     print()
     table(HEADS, figure_rows(report["figures"]))
+    if not name.startswith("peer"):
+        for note in report.get("notes", []):
+            print(f"- {note}")
+        if report.get("notes"):
+            print()
 
 
 def print_criterion(folder, name):

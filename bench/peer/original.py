@@ -11,13 +11,15 @@ import asyncio
 import json
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from loguru import logger
 from market_data_store.coordinator import WriteCoordinator
 from mds_client.models import Bar
 
 GROUP = 500
+#: Whose bars they are where nobody says.
+TENANT = "00000000-0000-0000-0000-000000000001"
 #: How often the generator of `latency` looks at the clock, as in `mds bench latency`.
 TICK = 0.001
 #: After this long without the last bar, a run is over: the original can stop for good.
@@ -104,6 +106,28 @@ def sum_of(rows):
     return whole * sum(range(GROUP)) + sum(range(rest))
 
 
+def minute_bars(rows):
+    """The bars of `mds bench postgres`: one a minute for each of 1,000 instruments, by time."""
+    first = datetime(2024, 11, 1, tzinfo=timezone.utc)
+    # Minutes since 1970, as the prices of `mds bench` hang on them.
+    epoch = int(first.timestamp()) // 60
+    for number in range(rows):
+        minute, i = divmod(number, 1_000)
+        close = 100.0 + (i * 7_919 + (epoch + minute) * 104_729) % 10_007 / 10_007.0
+        yield Bar(
+            tenant_id=TENANT,
+            vendor="bench",
+            symbol=f"SYM{i:04}",
+            timeframe="1m",
+            ts=first + timedelta(minutes=minute),
+            open_price=close - 0.25,
+            high_price=close + 0.5,
+            low_price=close - 0.5,
+            close_price=close,
+            volume=1234,
+        )
+
+
 def coordinator(args, sink):
     """A coordinator with the settings that were given, and its own defaults for all others."""
     given = {
@@ -175,6 +199,66 @@ async def latency(args):
     return figures
 
 
+def mend_copy():
+    """Makes the COPY mode of the original work: it asks an identifier for a text that the driver
+    it is installed with does not give."""
+    from psycopg import sql
+
+    if not hasattr(sql.Identifier("x"), "string"):
+        sql.Identifier.string = property(lambda self: self._obj[0])
+
+
+def store(args):
+    """The original's own client of a database."""
+    from mds_client import AMDS
+
+    if args.mend_copy:
+        mend_copy()
+    return AMDS({"dsn": args.dsn, "tenant_id": TENANT, "write_mode": args.write_mode})
+
+
+class StoredSink(CheckedSink):
+    """The original's own sink of bars, counted."""
+
+    def __init__(self, expected, amds):
+        from market_data_store.sinks import BarsSink
+
+        super().__init__(expected)
+        self.inner = BarsSink(amds)
+
+    async def write(self, batch):
+        await self.inner.write(batch)
+        self.add(len(batch))
+
+
+async def postgres(args):
+    """Bars a second into a database, from the first submit until all are committed."""
+    bars = list(minute_bars(args.rows))
+    async with store(args) as amds:
+        sink = StoredSink(args.rows, amds)
+        target = coordinator(args, sink)
+        await target.start()
+        started, cpu = time.perf_counter(), time.process_time()
+        for at in range(0, args.rows, GROUP):
+            await target.submit_many(bars[at : at + GROUP])
+        complete = await sink.wait()
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+        await target.stop()
+    if not complete or sink.rows != args.rows:
+        sys.exit(f"the sink of the original wrote {sink.rows} of {args.rows} bars")
+    return {"rows": args.rows, "rows_per_second": args.rows / seconds, "cpu_seconds": cpu}
+
+
+async def copy_mode(args):
+    """What the COPY mode of the original says, as it is installed."""
+    async with store(args) as amds:
+        try:
+            await amds.upsert_bars(list(minute_bars(10)))
+        except Exception as error:  # noqa: BLE001: whatever it is, is what is asked for
+            return {"error": f"{type(error).__name__}: {error}"}
+    return {"error": None}
+
+
 async def idle(args):
     """Processor time of a coordinator without work, and whether it writes afterwards."""
     bars = template()
@@ -198,7 +282,7 @@ async def idle(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("throughput", "latency", "idle"))
+    parser.add_argument("what", choices=("throughput", "latency", "idle", "postgres", "copy_mode"))
     parser.add_argument("--mode", choices=("submit_many", "submit"), default="submit_many")
     parser.add_argument("--rows", type=int, default=250_000)
     parser.add_argument("--rate", type=float, default=10_000.0)
@@ -207,10 +291,19 @@ def main():
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--capacity", type=int)
     parser.add_argument("--flush-interval", type=float)
+    parser.add_argument("--dsn")
+    parser.add_argument("--write-mode", choices=("auto", "executemany", "copy"), default="auto")
+    parser.add_argument("--mend-copy", action="store_true")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     args = parser.parse_args()
     logger.remove()
-    work = {"throughput": throughput, "latency": latency, "idle": idle}[args.what]
+    work = {
+        "throughput": throughput,
+        "latency": latency,
+        "idle": idle,
+        "postgres": postgres,
+        "copy_mode": copy_mode,
+    }[args.what]
     if args.loop == "uvloop":
         import uvloop
 

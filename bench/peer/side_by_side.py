@@ -172,31 +172,42 @@ def print_table(rows):
         print("  ".join(left + right))
 
 
+def compare(args, sides, figures):
+    """Everything but PostgreSQL; the best settings of the original."""
+    note("looking for the best settings of the original")
+    best = best_settings(sides)
+    for number in range(args.rounds):
+        note(f"round {number + 1} of {args.rounds}")
+        throughput(sides, best, figures)
+        latency(sides, best, figures, args.latency_seconds)
+        idle(sides, figures, args.seconds)
+    return {"rows": ROWS, "best_settings": {what: " ".join(s) for what, s in best.items()}}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mds", required=True, help="a release build of `mds`")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10, help="of silence a round")
     parser.add_argument("--latency-seconds", type=int, default=5, help="of offering a round")
+    parser.add_argument("--store", help="a PostgreSQL server: compares what goes into it, only")
     parser.add_argument("--out", help="a file for the report as JSON")
     args = parser.parse_args()
     figures = Figures()
     with tempfile.TemporaryDirectory(prefix="mds-bench-peer-") as folder:
         sides = Sides(args.mds, folder)
-        note("looking for the best settings of the original")
-        best = best_settings(sides)
-        for number in range(args.rounds):
-            note(f"round {number + 1} of {args.rounds}")
-            throughput(sides, best, figures)
-            latency(sides, best, figures, args.latency_seconds)
-            idle(sides, figures, args.seconds)
+        if args.store:
+            from postgres import compare as compare_stores
+
+            told = compare_stores(args, sides, figures)
+        else:
+            told = compare(args, sides, figures)
     report = {
-        "bench": "peer",
+        "bench": "peer-postgres" if args.store else "peer",
         "original": f"market-data-store {version('market-data-store')}",
         "python": platform.python_version(),
         "rounds": args.rounds,
-        "rows": ROWS,
-        "best_settings": {what: " ".join(settings) for what, settings in best.items()},
+        **told,
         "figures": list(figures.rows()),
     }
     if args.out:
@@ -204,6 +215,8 @@ def main():
     print(f"{report['original']} on Python {report['python']}, {args.rounds} rounds")
     for what, settings in report["best_settings"].items():
         print(f"its best settings for {what}: {settings}")
+    for text in report.get("notes", []):
+        print(text)
     print()
     print_table(report["figures"])
 

@@ -140,6 +140,7 @@ fn postgres_is_measured_in_a_database_of_its_own_against_a_bare_copy() {
         "sink, fresh",
         "sink, replay",
         "sink, newer",
+        "coordinator, fresh",
         "ingest, fresh",
     ];
     assert_eq!(figures(&report, "x"), arms);

@@ -11,6 +11,9 @@ use std::time::Instant;
 /// itself counts in.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// How often the processes of a server are looked at until none of them ends meanwhile.
+const LOOKS: u32 = 50;
+
 /// What a run took.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Took {
@@ -140,9 +143,34 @@ impl ServerClock {
 
     /// Seconds of all processors so far.
     pub(super) fn cpu_seconds(self) -> Option<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.postmaster)).ok()?;
-        // Those that have ended are counted by their parent.
-        let mut sum = cpu_in_stat(&stat, false)? + cpu_in_stat(&stat, true)?;
+        for _ in 0..LOOKS {
+            // Those that have ended are counted by their parent: one that ends between the looks
+            // at both would be missed, or counted twice.
+            let before = self.ended()?;
+            let living = self.living()?;
+            let (own, ended) = (self.own()?, self.ended()?);
+            if before.total_cmp(&ended).is_eq() {
+                return Some(own + ended + living);
+            }
+        }
+        None
+    }
+
+    fn own(self) -> Option<f64> {
+        cpu_in_stat(&self.stat()?, false)
+    }
+
+    fn ended(self) -> Option<f64> {
+        cpu_in_stat(&self.stat()?, true)
+    }
+
+    fn stat(self) -> Option<String> {
+        std::fs::read_to_string(format!("/proc/{}/stat", self.postmaster)).ok()
+    }
+
+    /// Seconds of the processes that it has started and that have not ended.
+    fn living(self) -> Option<f64> {
+        let mut sum = 0.0;
         for process in std::fs::read_dir("/proc").ok()?.flatten() {
             let stat = std::fs::read_to_string(process.path().join("stat"));
             let Ok(stat) = stat else { continue };

@@ -1,103 +1,52 @@
-//! Made-up bars into PostgreSQL, against a bare binary COPY of the same rows into the same table, as
-//! the same role, over as many connections.
-//!
-//! | arm | is |
-//! |---|---|
-//! | bare COPY | what the server takes from a client that only copies |
-//! | sink, fresh | the sink alone, rows that are new |
-//! | sink, replay | the same rows again: nothing is to be written |
-//! | sink, newer | newer revisions of all of them |
-//! | ingest | `mds ingest` of the same rows as NDJSON, from the start of its process to its end |
-//!
-//! Counted against ours and not against the COPY: sorting, ranking, an answer for every row; for
-//! `mds ingest` also starting, hashing and reading the file, parsing, validating, the queue, the
-//! books, closing. After every arm the rows that the table holds are compared with those that it
-//! must hold.
+//! The arms, one round after the other.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use mds_core::{Bar, Batch, RowOutcome, Sink as _, Timestamp};
+use mds_core::{Bar, Batch, RowOutcome, Sink as _, Sourced, Timestamp};
 use mds_store::Store;
 use mds_store::bench::Contents;
 use tokio::task::JoinSet;
 
-use super::child::Ingest;
-use super::measure::{Stopwatch, Took};
-use super::place::{Place, Server};
-use super::report::Report;
-use super::{Bench, bars, block_on, folder};
-use crate::exit::Exit;
+use super::{Args, Arm};
+use crate::commands::bench::child::Ingest;
+use crate::commands::bench::measure::{Stopwatch, Took};
+use crate::commands::bench::place::{Load, Place};
+use crate::commands::bench::report::Report;
+use crate::commands::bench::{Bench, bars};
+use crate::pipeline;
 use crate::rows::{RowFormat, RowWriter};
 
 /// The revision of the first row, after the end of all bars.
 const FIRST_REVISION: &str = "2026-01-01T00:00:00Z";
 /// How much newer the newer rows are: more than there are rows.
 const NEWER: i64 = 86_400_000_000;
-
-const EXAMPLES: &str = "\
-Examples:
-  mds bench postgres
-  mds bench postgres --fsync off
-  mds bench postgres --store postgres://postgres@localhost/postgres --rows 300000
-
-Without --store a private server is started, where PostgreSQL's programs are on the machine. The
-role of --store needs the right to make databases, and to checkpoint (pg_checkpoint).";
-
-/// Arguments of `mds bench postgres`.
-#[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct Args {
-    /// Bars: one a minute for each of 1,000 instruments, in the order of time
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
-    rows: u64,
-    /// Connections that write at the same time, and workers of `mds ingest`
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
-    connections: u16,
-    /// Rows in a batch, and in a COPY
-    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    batch: u32,
-    #[command(flatten)]
-    server: Server,
-}
+/// Records in one `submit_many`.
+const GROUP: usize = 500;
 
 type Batches = Arc<Vec<Batch<Bar>>>;
 
-/// Runs it.
-pub(super) fn run(args: &Args, bench: Bench<'_>) -> anyhow::Result<Exit> {
-    let folder = folder(args.server.dir())?;
-    block_on(Place::with(&args.server, bench, async |place: &Place| {
-        let mut arms = Arms::prepare(args, bench, place, folder.path()).await?;
-        for round in 0..bench.rounds {
-            bench.note(format_args!("round {} of {}", round + 1, bench.rounds));
-            arms.round().await?;
-        }
-        bench.tell(&arms.report)
-    }))
-}
-
 /// What every round needs.
-struct Arms<'a> {
+pub(super) struct Arms<'a> {
     bench: Bench<'a>,
     place: &'a Place,
     folder: &'a Path,
-    rows: u64,
-    connections: u16,
-    batch: usize,
+    args: &'a Args,
     fresh: Batches,
     newer: Batches,
     file: PathBuf,
     /// What the table must hold after the fresh rows, and after the newer ones.
     expected: (Contents, Contents),
-    report: Report,
+    pub(super) report: Report,
 }
 
 impl<'a> Arms<'a> {
-    async fn prepare(
-        args: &Args,
+    pub(super) async fn prepare(
+        args: &'a Args,
         bench: Bench<'a>,
         place: &'a Place,
         folder: &'a Path,
@@ -118,7 +67,10 @@ impl<'a> Arms<'a> {
         let fresh = batches(bars::minute_bars(args.rows, first, 0.0), batch);
         let newer = batches(bars::minute_bars(args.rows, first + NEWER, 0.125), batch);
         let file = folder.join("bars-bench.ndjson");
-        write_file(&file, &fresh).with_context(|| format!("cannot write {}", file.display()))?;
+        if args.arms.contains(&Arm::Ingest) {
+            write_file(&file, &fresh)
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
         // What the bare COPY leaves is what every other arm must leave. It also warms the server up.
         let mut expected = Vec::new();
         for batches in [&newer, &fresh] {
@@ -139,9 +91,7 @@ impl<'a> Arms<'a> {
             bench,
             place,
             folder,
-            rows: args.rows,
-            connections: args.connections,
-            batch,
+            args,
             fresh,
             newer,
             file,
@@ -150,22 +100,36 @@ impl<'a> Arms<'a> {
         })
     }
 
-    async fn round(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn round(&mut self) -> anyhow::Result<()> {
         let bare = self.bare().await?;
-        self.place.scratch.reset().await?;
+        for arm in &self.args.arms {
+            self.place.scratch.reset().await?;
+            match arm {
+                Arm::Sink => self.sinks(bare).await?,
+                Arm::Coordinator => self.coordinator(bare).await?,
+                Arm::Ingest => self.ingest(bare).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn sinks(&mut self, bare: Took) -> anyhow::Result<()> {
         let store = self.place.store().await?;
         let (fresh, newer) = (Arc::clone(&self.fresh), Arc::clone(&self.newer));
         let (first, second) = self.expected.clone();
+        let mut of_fresh = None;
         for (name, batches, outcome, expected) in [
             ("sink, fresh", &fresh, RowOutcome::Written, &first),
             ("sink, replay", &fresh, RowOutcome::Same, &first),
             ("sink, newer", &newer, RowOutcome::Written, &second),
         ] {
-            self.sink(&store, name, batches, &outcome, bare).await?;
+            let took = self.sink(&store, name, batches, &outcome, bare).await?;
+            let of_fresh = of_fresh.get_or_insert(took.seconds);
+            self.report.add(name, "x fresh", *of_fresh / took.seconds);
             self.check(name, expected).await?;
         }
         store.close().await;
-        self.ingest(bare).await
+        Ok(())
     }
 
     async fn bare(&mut self) -> anyhow::Result<Took> {
@@ -175,7 +139,7 @@ impl<'a> Arms<'a> {
         let copied = self
             .place
             .scratch
-            .bare_copy(&self.fresh, usize::from(self.connections));
+            .bare_copy(&self.fresh, usize::from(self.args.connections));
         let seconds = copied.await?.as_secs_f64();
         let took = Took {
             // Connecting is left out; in the processor time it does not show.
@@ -183,7 +147,7 @@ impl<'a> Arms<'a> {
             ..watch.stop()
         };
         self.place
-            .add_run(&mut self.report, "bare COPY", self.rows, took, before)
+            .add_run(&mut self.report, "bare COPY", self.args.rows, took, before)
             .await?;
         let expected = self.expected.0.clone();
         self.check("bare COPY", &expected).await?;
@@ -197,29 +161,42 @@ impl<'a> Arms<'a> {
         batches: &Batches,
         outcome: &RowOutcome,
         bare: Took,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Took> {
         let before = self.place.load().await?;
         let watch = Stopwatch::start();
-        write(store, batches, self.connections, outcome)
+        write(store, batches, self.args.connections, outcome)
             .await
             .with_context(|| name.to_owned())?;
         let took = watch.stop();
-        self.told(name, took, bare, before).await
+        self.told(name, took, bare, before).await?;
+        Ok(took)
+    }
+
+    async fn coordinator(&mut self, bare: Took) -> anyhow::Result<()> {
+        const NAME: &str = "coordinator, fresh";
+        let before = self.place.load().await?;
+        let watch = Stopwatch::start();
+        let store = self.place.store().await?;
+        submit(&store, &self.fresh, self.args, self.bench).await?;
+        store.close().await;
+        let took = watch.stop();
+        self.told(NAME, took, bare, before).await?;
+        let expected = self.expected.0.clone();
+        self.check(NAME, &expected).await
     }
 
     async fn ingest(&mut self, bare: Took) -> anyhow::Result<()> {
         const NAME: &str = "ingest, fresh";
-        self.place.scratch.reset().await?;
-        let workers = self.connections.to_string();
+        let workers = self.args.connections.to_string();
         let ingest = Ingest {
             store: self.place.scratch.url(),
             input: &self.file,
             folder: self.folder,
-            batch_size: self.batch,
+            batch_size: self.args.batch as usize,
             args: &["--workers", &workers, "--revision", FIRST_REVISION],
         };
         let before = self.place.load().await?;
-        let (took, peak) = ingest.run(self.rows, self.bench)?;
+        let (took, peak) = ingest.run(self.args.rows, self.bench)?;
         self.told(NAME, took, bare, before).await?;
         if let Some(peak) = peak {
             self.report.add(NAME, "MiB at most", peak);
@@ -233,12 +210,12 @@ impl<'a> Arms<'a> {
         name: &str,
         took: Took,
         bare: Took,
-        before: super::place::Load,
+        before: Load,
     ) -> anyhow::Result<()> {
         let report = &mut self.report;
         report.add(name, "x", bare.seconds / took.seconds);
         self.place
-            .add_run(report, name, self.rows, took, before)
+            .add_run(report, name, self.args.rows, took, before)
             .await
     }
 
@@ -279,6 +256,38 @@ async fn write(
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
+    Ok(())
+}
+
+/// Submits all rows to a coordinator with the settings of `mds ingest`, and stops it.
+async fn submit(
+    store: &Store,
+    batches: &Batches,
+    args: &Args,
+    bench: Bench<'_>,
+) -> anyhow::Result<()> {
+    let settings = bench.context.settings.coordinator();
+    let coordinator = pipeline::coordinator::<Bar, _>(&settings, store.sink::<Bar>())
+        .workers(usize::from(args.connections))
+        .workers_max(0)
+        .batch_size(args.batch as usize)
+        .start()?;
+    let mut group = VecDeque::with_capacity(GROUP);
+    let mut bars = batches.iter().flat_map(Batch::iter);
+    loop {
+        group.extend(bars.by_ref().take(GROUP).cloned().map(Sourced::from));
+        if group.is_empty() {
+            break;
+        }
+        coordinator.submit_many(&mut group).await?;
+    }
+    while coordinator.flush(pipeline::STOP_TIMEOUT).await.outstanding > 0 {}
+    let books = coordinator.stop(true, pipeline::STOP_TIMEOUT).await.stats;
+    ensure!(
+        books.written == args.rows && books.is_balanced(),
+        "the books are wrong: {} rows, {books:?}",
+        args.rows
+    );
     Ok(())
 }
 
