@@ -35,7 +35,7 @@ const FEWEST_TOGETHER: usize = 64;
 /// Rows that are worth a transaction of their own where a batch is replaced in parts.
 const ROWS_PER_PART: usize = 500;
 /// Parts in which a batch is replaced, at most.
-const MOST_PARTS: usize = 8;
+const MOST_PARTS: usize = 6;
 /// How often rows are merged again after a race, at most.
 const MOST_RACES: usize = 16;
 
@@ -267,6 +267,7 @@ impl<'a, R: Record> Work<'a, R> {
         let parts = (lower.len() / ROWS_PER_PART).clamp(1, MOST_PARTS);
         let (mut written, mut missed) = (Vec::new(), Vec::new());
         let unsynced = transaction::unsynced(on.opening);
+        let mut is_synced = true;
         for part in 0..parts.min(lower.len()) {
             let numbers = || lower.iter().skip(part).step_by(parts);
             let rows: Vec<(&R, Place)> = numbers()
@@ -276,6 +277,8 @@ impl<'a, R: Record> Work<'a, R> {
             let opening = if is_last { on.opening } else { &unsynced };
             match stored::replace(on.client, opening, &rows, &compared.changed).await {
                 Ok(is_written) => {
+                    // A transaction that writes nothing does not wait for the disk either.
+                    is_synced = is_last && is_written.contains(&true);
                     for ((number, _), is_written) in numbers().zip(is_written) {
                         if is_written {
                             written.push(*number);
@@ -295,6 +298,9 @@ impl<'a, R: Record> Work<'a, R> {
                     return Err(if was_sent { failed.unknown() } else { failed });
                 }
             }
+        }
+        if !is_synced && !written.is_empty() {
+            transaction::flush(on.client, on.opening).await?;
         }
         self.settle_all(winners, &written, &compared.classes);
         Ok(missed)

@@ -120,13 +120,14 @@ pub(crate) fn types<R: Record>() -> Vec<Type> {
 }
 
 /// The statement that replaces stored rows where they were seen. Parameters: their places and who
-/// wrote them, the changed values and the revision, and the keys of one row of each page. It answers which were written.
+/// wrote them, the changed values and the revision, and the keys of one row of each page. It says
+/// how many were written, or, with `says_which`, answers which.
 ///
 /// The place and the transaction that wrote it are the identity of one version of a row: a place
 /// is not used again by the same transaction. One row of each page is looked up by the index first,
 /// since only that makes the server clear the page of old versions, and so makes room for the new.
 /// A place in a table that somebody has cut into parts meanwhile would name a row in each of them.
-pub(crate) fn replace<R: Record>(changed: &[bool]) -> String {
+pub(crate) fn replace<R: Record>(changed: &[bool], says_which: bool) -> String {
     let columns = || R::COLUMNS.iter().zip(changed);
     let values = || columns().filter_map(|(c, is_changed)| is_changed.then_some(c));
     let names: Vec<_> = values().map(|c| c.name).chain(["revision"]).collect();
@@ -134,17 +135,18 @@ pub(crate) fn replace<R: Record>(changed: &[bool]) -> String {
     let key_parts = || R::COLUMNS.iter().filter(|c| c.role == ColumnRole::Key);
     let key_names: Vec<_> = key_parts().map(|c| c.name).collect();
     let lookup: Vec<_> = key_names.iter().map(|k| format!("s.{k} = p.{k}")).collect();
-    format!(
-        "WITH cleared AS MATERIALIZED (SELECT count(f.place) AS pages FROM unnest({key_types}) \
-         AS p ({key_names}) CROSS JOIN LATERAL (SELECT s.ctid AS place FROM {table} AS s \
-         WHERE {lookup} LIMIT 1) AS f), \
-         u AS (UPDATE {table} AS s SET {set} \
-         FROM unnest($1::tid[], $2::xid[], {types}) WITH ORDINALITY \
-         AS j (place, writer, {names}, ord) \
-         WHERE s.ctid = j.place AND s.xmin = j.writer \
-         AND s.tableoid = '{table}'::regclass RETURNING j.ord) \
-         SELECT (SELECT coalesce(array_agg(ord::int4), '{{}}') FROM u) \
-         WHERE (SELECT pages FROM cleared) >= 0",
+    let (with, ordinal) = if says_which {
+        (" WITH ORDINALITY", ", ord")
+    } else {
+        ("", "")
+    };
+    let update = format!(
+        "UPDATE {table} AS s SET {set} \
+         FROM unnest($1::tid[], $2::xid[], {types}){with} AS j (place, writer, {names}{ordinal}) \
+         WHERE s.ctid = j.place AND s.xmin = j.writer AND s.tableoid = '{table}'::regclass \
+         AND (SELECT count(f.place) FROM unnest({key_types}) AS p ({key_names}) \
+         CROSS JOIN LATERAL (SELECT s.ctid AS place FROM {table} AS s \
+         WHERE {lookup} LIMIT 1) AS f) >= 0",
         key_types = numbered(key_parts().map(|c| encode::type_of(*c)), 3 + names.len()),
         key_names = key_names.join(", "),
         lookup = lookup.join(" AND "),
@@ -152,7 +154,15 @@ pub(crate) fn replace<R: Record>(changed: &[bool]) -> String {
         set = set.join(", "),
         types = numbered(values().map(|c| encode::type_of(*c)).chain([Type::INT8]), 3),
         names = names.join(", "),
-    )
+    );
+    if says_which {
+        format!(
+            "WITH u AS ({update} RETURNING j.ord) \
+             SELECT coalesce(array_agg(ord::int4), '{{}}') FROM u"
+        )
+    } else {
+        update
+    }
 }
 
 /// The place of what SQL counts from 1.

@@ -88,8 +88,7 @@ pub(crate) async fn compare<R: Record>(
     if stored.len() >= look.limit || !stored.first().is_none_or(fits) {
         return Ok(None);
     }
-    let mut keys = BytesMut::new();
-    let known = by_key(rows, &mut keys);
+    let mut known = Keys::new(rows);
     let mut compared = Compared {
         classes: vec![met::NEW; rows.len()],
         places: vec![None; rows.len()],
@@ -102,12 +101,12 @@ pub(crate) async fn compare<R: Record>(
             let raw: Raw<'_> = row.try_get(position)?;
             encode::put_raw(&mut key, raw.0);
         }
-        if let Some(number) = known.get(&key[..]) {
-            let class = class_of(rows[*number], row)?;
-            compared.classes[*number] = class;
+        if let Some(number) = known.find(&key) {
+            let class = class_of(rows[number], row)?;
+            compared.classes[number] = class;
             if matches!(class, met::LOWER | met::LOWER_CONFLICT) {
-                compared.places[*number] = place_of::<R>(row)?;
-                note_changes(&mut compared.changed, rows[*number], row)?;
+                compared.places[number] = place_of::<R>(row)?;
+                note_changes(&mut compared.changed, rows[number], row)?;
             }
         }
     }
@@ -192,8 +191,13 @@ pub(crate) async fn replace<R: Record>(
         .filter_map(|of_page| of_page.first().map(|(row, _)| *row))
         .collect();
     arrays.extend(encode::keys_of(&of_pages));
-    let sql = sql::replace::<R>(changed);
     let params = encode::typed(&arrays);
+    let sql = sql::replace::<R>(changed, false);
+    if transaction::run_counted(client, opening, &sql, &params, rows.len()).await? {
+        return Ok(vec![true; rows.len()]);
+    }
+    // Somebody was there: the same once more, and this time it says which were written.
+    let sql = sql::replace::<R>(changed, true);
     let answer = transaction::run_one(client, opening, &sql, &params).await?;
     let ordinals: Vec<i32> = transaction::only(&answer)?.try_get(0)?;
     let mut is_written = vec![false; rows.len()];
@@ -211,23 +215,55 @@ fn columns<R: Record>(role: ColumnRole) -> impl Iterator<Item = (usize, &'static
     columns.filter(move |(_, column)| column.role == role)
 }
 
-/// The numbers of the rows by their keys, as the protocol has them.
-fn by_key<'k, R: Record>(rows: &[&R], keys: &'k mut BytesMut) -> HashMap<&'k [u8], usize> {
-    let mut ends = Vec::with_capacity(rows.len());
-    for row in rows {
-        for (position, _) in columns::<R>(ColumnRole::Key) {
-            encode::put(keys, row.value(position));
+/// The keys of the rows, as the protocol has them.
+struct Keys {
+    bytes: BytesMut,
+    /// Where each ends.
+    ends: Vec<usize>,
+    /// The row that is asked for next, if the stored ones come in the same order.
+    next: usize,
+    /// Made when they do not.
+    numbers: Option<HashMap<Vec<u8>, usize>>,
+}
+
+impl Keys {
+    fn new<R: Record>(rows: &[&R]) -> Self {
+        let mut bytes = BytesMut::new();
+        let mut ends = Vec::with_capacity(rows.len());
+        for row in rows {
+            for (position, _) in columns::<R>(ColumnRole::Key) {
+                encode::put(&mut bytes, row.value(position));
+            }
+            ends.push(bytes.len());
         }
-        ends.push(keys.len());
+        Self {
+            bytes,
+            ends,
+            next: 0,
+            numbers: None,
+        }
     }
-    let keys: &'k [u8] = keys;
-    let mut start = 0;
-    let mut known = HashMap::with_capacity(rows.len());
-    for (number, end) in ends.into_iter().enumerate() {
-        known.insert(&keys[start..end], number);
-        start = end;
+
+    fn key(&self, number: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(number)?;
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Some(&self.bytes[start..end])
     }
-    known
+
+    /// The number of the row of this key.
+    fn find(&mut self, key: &[u8]) -> Option<usize> {
+        if self.key(self.next) == Some(key) {
+            self.next += 1;
+            return Some(self.next - 1);
+        }
+        if self.numbers.is_none() {
+            let keys = (0..self.ends.len()).filter_map(|number| self.key(number));
+            self.numbers = Some(keys.map(<[u8]>::to_vec).zip(0..).collect());
+        }
+        let number = *self.numbers.as_ref()?.get(key)?;
+        self.next = number + 1;
+        Some(number)
+    }
 }
 
 /// How `ours` ranks against the stored row: as `Record::rank_cmp`, without making a record of it.

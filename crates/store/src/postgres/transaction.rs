@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use futures_util::future::join3;
+use futures_util::future::{join, join3};
 use futures_util::{SinkExt as _, pin_mut};
 use mds_core::{ErrorKind, SinkError, TenantId};
 use tokio_postgres::types::{ToSql, Type};
@@ -159,6 +159,28 @@ pub(crate) async fn run_one(
     let statement = client.query_typed(sql, params);
     let answers = join3(client.batch_execute(opening), statement, commit(client)).await;
     end(answers, is_sent)
+}
+
+/// Runs one statement that should write `expected` rows in a transaction of its own; answers whether
+/// it did. Where it wrote another number, nothing is kept.
+pub(crate) async fn run_counted(
+    client: &Session,
+    opening: &str,
+    sql: &str,
+    params: &[Param<'_>],
+    expected: usize,
+) -> Result<bool, Failed> {
+    let statement = client.execute_typed(sql, params);
+    let (opened, written) = join(client.batch_execute(opening), statement).await;
+    let written = opened.and(written);
+    if written.as_ref().is_ok_and(|w| *w == expected as u64) {
+        end_open(client).await?;
+        return Ok(true);
+    }
+    let rolled_back = client.batch_execute("ROLLBACK").await;
+    written?;
+    rolled_back?;
+    Ok(false)
 }
 
 /// Runs statements without parameters in a transaction of their own.
