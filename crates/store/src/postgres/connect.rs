@@ -121,7 +121,7 @@ impl Endpoint {
     async fn open_at(&self, config: &Config) -> Result<Conn, ConnectError> {
         let uses_tls = config.get_ssl_mode() != SslMode::Disable;
         if uses_tls {
-            let tls = tls::config(&self.server.verify, self.server.root_cert.as_deref())?;
+            let tls = tls::config(&self.server.tls)?;
             let (client, connection) = config.connect(MakeRustlsConnect::new(tls)).await?;
             Ok(self.conn(client, connection))
         } else {
@@ -181,11 +181,13 @@ impl Endpoint {
             if is_random {
                 fastrand::shuffle(&mut addresses);
             }
+            let password = self.server.password_for(host, port);
             let one = |address| {
-                (
-                    name_of(host, address, port),
-                    single(config, host, address, port),
-                )
+                let mut one = single(config, host, address, port);
+                if let Some(password) = &password {
+                    one.password(password);
+                }
+                (name_of(host, address, port), one)
             };
             found.extend(addresses.into_iter().map(one));
         }
@@ -281,9 +283,20 @@ fn single(config: &Config, host: Option<&Host>, address: Option<IpAddr>, port: u
     }
     if let Some(address) = address {
         one.hostaddr(address);
+        if host.is_none() {
+            // The name that a certificate is compared with.
+            one.host(address.to_string());
+        }
     }
+    // The way to the same machine is not encrypted.
+    let is_socket = matches!(host, Some(Host::Unix(_)));
+    let ssl_mode = if is_socket {
+        SslMode::Disable
+    } else {
+        config.get_ssl_mode()
+    };
     one.port(port)
-        .ssl_mode(config.get_ssl_mode())
+        .ssl_mode(ssl_mode)
         .ssl_negotiation(config.get_ssl_negotiation())
         .channel_binding(config.get_channel_binding())
         .target_session_attrs(config.get_target_session_attrs())

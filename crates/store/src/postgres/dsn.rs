@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 /// The address of a server, with everything in it; shows no password.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,11 +48,22 @@ pub enum DsnError {
 }
 
 /// A parsed address.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) config: Config,
+    pub(crate) tls: Tls,
+    /// The lines of a file with passwords, where one is asked for.
+    passwords: Vec<String>,
+}
+
+/// How the server proves who it is, and we who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tls {
     pub(crate) verify: Verify,
+    /// The file of the authorities that we trust; else those of the system.
     pub(crate) root_cert: Option<PathBuf>,
+    /// Our own certificate, and its key.
+    pub(crate) client: Option<(PathBuf, PathBuf)>,
 }
 
 impl Dsn {
@@ -69,22 +80,7 @@ impl Dsn {
         let mut config: Config = rest.parse().map_err(|error| DsnError::Malformed {
             reason: reason_of(&error),
         })?;
-        let (mode, verify) = match own.ssl_mode.as_deref() {
-            None | Some("prefer" | "allow") => (SslMode::Prefer, Verify::Nothing),
-            Some("disable") => (SslMode::Disable, Verify::Nothing),
-            // As libpq: a certificate of an authority turns `require` into `verify-ca`.
-            Some("require") if own.root_cert.is_some() => (SslMode::Require, Verify::Authority),
-            Some("require") => (SslMode::Require, Verify::Nothing),
-            Some("verify-ca") => (SslMode::Require, Verify::Authority),
-            Some("verify-full") => (SslMode::Require, Verify::Full),
-            Some(value) => {
-                return Err(DsnError::Parameter {
-                    name: "sslmode",
-                    value: value.to_owned(),
-                    allowed: "disable, allow, prefer, require, verify-ca, verify-full",
-                });
-            }
-        };
+        let (mode, verify) = own.security()?;
         config.ssl_mode(mode);
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(5));
@@ -102,16 +98,32 @@ impl Dsn {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             config.host("localhost");
         }
+        if config.get_hosts().len() > 1 && !own.has_session_attrs {
+            // A writer has no use for a standby.
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         Ok(Server {
             config,
-            verify,
-            root_cert: own.root_cert,
+            tls: Tls {
+                verify,
+                root_cert: own.root_cert.filter(|path| path.as_os_str() != SYSTEM),
+                client: own.client_cert.zip(own.client_key),
+            },
+            passwords: Vec::new(),
         })
     }
 }
 
 impl Server {
-    /// Takes a password from a `.pgpass` file (manual: "The Password File"), unless there is one.
+    /// For whoever only reads, a standby is as good.
+    pub(crate) fn only_reads(&mut self) {
+        if self.config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite {
+            self.config.target_session_attrs(TargetSessionAttrs::Any);
+        }
+    }
+
+    /// Takes a password, or else the file of passwords (manual: "The Password File"), unless there
+    /// is one in the URL.
     pub(crate) fn take_password(
         &mut self,
         from_environment: Option<&str>,
@@ -125,17 +137,26 @@ impl Server {
             return;
         }
         // A file that is not there, or not readable, has no password for us.
-        let Some(text) = passfile.and_then(|path| std::fs::read_to_string(path).ok()) else {
-            return;
-        };
-        let found = text.lines().find_map(|line| self.password_in(line));
-        if let Some(password) = found {
-            self.config.password(password);
-        }
+        let text = passfile.and_then(|path| std::fs::read_to_string(path).ok());
+        self.passwords = text
+            .iter()
+            .flat_map(|t| t.lines())
+            .map(str::to_owned)
+            .collect();
     }
 
-    /// The password of a line `host:port:database:user:password` that is about this server.
-    fn password_in(&self, line: &str) -> Option<String> {
+    /// The password for one of the hosts.
+    pub(crate) fn password_for(&self, host: Option<&Host>, port: u16) -> Option<Vec<u8>> {
+        if let Some(password) = self.config.get_password() {
+            return Some(password.to_vec());
+        }
+        let mut lines = self.passwords.iter();
+        let found = lines.find_map(|line| self.password_in(line, host, port));
+        found.map(String::into_bytes)
+    }
+
+    /// The password of a line `host:port:database:user:password` that is about this host.
+    fn password_in(&self, line: &str, own_host: Option<&Host>, own_port: u16) -> Option<String> {
         if line.starts_with('#') {
             return None;
         }
@@ -143,21 +164,20 @@ impl Server {
         let [host, port, database, user, password] = fields.as_slice() else {
             return None;
         };
-        let config = &self.config;
-        let own_user = config.get_user().map_or_else(String::new, str::to_owned);
-        let own_database = config.get_dbname().unwrap_or(&own_user).to_owned();
+        let own_user = self.config.get_user().unwrap_or_default();
+        let own_database = self.config.get_dbname().unwrap_or(own_user);
         let is = |pattern: &String, value: &str| pattern == "*" || pattern == value;
-        let mut servers = config.get_hosts().iter().enumerate();
-        let host_fits = servers.any(|(index, own)| {
-            let ports = config.get_ports();
-            let own_port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-            let name = match own {
-                Host::Tcp(name) => name.clone(),
-                Host::Unix(_) => "localhost".to_owned(),
-            };
-            is(host, &name) && is(port, &own_port.to_string())
-        });
-        (host_fits && is(database, &own_database) && is(user, &own_user)).then(|| password.clone())
+        let host_fits = match own_host {
+            Some(Host::Tcp(name)) => is(host, name),
+            // A socket is known by its folder, and the usual one by the name of the machine.
+            Some(Host::Unix(path)) => is(host, &path.to_string_lossy()) || host == "localhost",
+            None => host == "*",
+        };
+        let fits = host_fits
+            && is(port, &own_port.to_string())
+            && is(database, own_database)
+            && is(user, own_user);
+        fits.then(|| password.clone())
     }
 }
 
@@ -177,11 +197,57 @@ fn split_escaped(line: &str) -> Vec<String> {
     fields
 }
 
+/// What `sslrootcert` says instead of a file.
+const SYSTEM: &str = "system";
+
 /// Parameters of a URL that are ours to understand.
 #[derive(Default)]
 struct OwnParameters {
     ssl_mode: Option<String>,
     root_cert: Option<PathBuf>,
+    client_cert: Option<PathBuf>,
+    client_key: Option<PathBuf>,
+    /// Which of several hosts is wanted is said, though not ours to understand.
+    has_session_attrs: bool,
+}
+
+impl OwnParameters {
+    /// What the modes of libpq mean.
+    fn security(&self) -> Result<(SslMode, Verify), DsnError> {
+        let wrong = |name, value: &str, allowed| {
+            let value = value.to_owned();
+            Err(DsnError::Parameter {
+                name,
+                value,
+                allowed,
+            })
+        };
+        match (&self.client_cert, &self.client_key) {
+            (Some(_), None) => return wrong("sslkey", "", "files: the key of sslcert"),
+            (None, Some(_)) => return wrong("sslcert", "", "files: the certificate of sslkey"),
+            _ => {}
+        }
+        let root = self.root_cert.as_deref();
+        let is_system = root.is_some_and(|path| path.as_os_str() == SYSTEM);
+        Ok(match self.ssl_mode.as_deref() {
+            Some("verify-full") => (SslMode::Require, Verify::Full),
+            None if is_system => (SslMode::Require, Verify::Full),
+            // Anybody can have a certificate that somebody on this list has signed.
+            Some(value) if is_system => {
+                return wrong("sslmode", value, "verify-full where sslrootcert=system");
+            }
+            None | Some("prefer" | "allow") => (SslMode::Prefer, Verify::Nothing),
+            Some("disable") => (SslMode::Disable, Verify::Nothing),
+            // As libpq: a certificate of an authority turns `require` into `verify-ca`.
+            Some("require") if root.is_some() => (SslMode::Require, Verify::Authority),
+            Some("require") => (SslMode::Require, Verify::Nothing),
+            Some("verify-ca") => (SslMode::Require, Verify::Authority),
+            Some(value) => {
+                let allowed = "disable, allow, prefer, require, verify-ca, verify-full";
+                return wrong("sslmode", value, allowed);
+            }
+        })
+    }
 }
 
 /// Takes our parameters out of the URL.
@@ -192,10 +258,16 @@ fn split_parameters(text: &str) -> (String, OwnParameters) {
     };
     let mut rest = Vec::new();
     for parameter in query.split('&') {
+        let file = |value: &str| Some(PathBuf::from(decode(value)));
         match parameter.split_once('=') {
             Some(("sslmode", value)) => own.ssl_mode = Some(value.to_owned()),
-            Some(("sslrootcert", value)) => own.root_cert = Some(PathBuf::from(decode(value))),
-            _ => rest.push(parameter),
+            Some(("sslrootcert", value)) => own.root_cert = file(value),
+            Some(("sslcert", value)) => own.client_cert = file(value),
+            Some(("sslkey", value)) => own.client_key = file(value),
+            other => {
+                own.has_session_attrs |= other.is_some_and(|(n, _)| n == "target_session_attrs");
+                rest.push(parameter);
+            }
         }
     }
     if rest.is_empty() {
@@ -265,13 +337,14 @@ mod tests {
                 Verify::Authority,
             ),
             ("?sslmode=verify-full", SslMode::Require, Verify::Full),
+            ("?sslrootcert=system", SslMode::Require, Verify::Full),
         ] {
             let server = Dsn::parse(&format!("postgres://u@h/d{query}"))
                 .unwrap()
                 .server()
                 .unwrap();
             assert_eq!(
-                (server.config.get_ssl_mode(), server.verify),
+                (server.config.get_ssl_mode(), server.tls.verify),
                 (mode, verify),
                 "{query}"
             );
@@ -282,6 +355,23 @@ mod tests {
                 .to_string()
                 .starts_with("sslmode=maybe is not one of disable")
         );
+        for (query, says) in [
+            (
+                "sslrootcert=system&sslmode=require",
+                "sslmode=require is not one of verify-full",
+            ),
+            (
+                "sslcert=a.crt",
+                "sslkey= is not one of files: the key of sslcert",
+            ),
+            (
+                "sslkey=a.key",
+                "sslcert= is not one of files: the certificate of sslkey",
+            ),
+        ] {
+            let error = Dsn::parse(&format!("postgres://u@h/d?{query}")).unwrap_err();
+            assert!(error.to_string().starts_with(says), "{error}");
+        }
         let error = Dsn::parse("postgres://u:secret@h:port/d").unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
     }
@@ -290,18 +380,52 @@ mod tests {
     fn passwords_come_from_the_url_the_environment_and_the_file_in_this_order() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pgpass");
-        let lines = "# comment\nother:*:*:*:no\nh:5433:d:u:p\\:q\\\\\n*:*:*:*:last\n";
+        let lines = "# comment\nother:*:*:*:no\nh:5433:d:u:p\\:q\\\\\n/run/pg:1:d:u:of the socket\n\
+             *:*:*:*:last\n";
         std::fs::write(&file, lines).unwrap();
         let password = |dsn: &str, env: Option<&str>| {
             let mut server = Dsn::parse(dsn).unwrap().server().unwrap();
             server.take_password(env, Some(&file));
-            String::from_utf8(server.config.get_password().unwrap().to_vec()).unwrap()
+            let config = &server.config;
+            let hosts = config.get_hosts().iter().zip(config.get_ports());
+            let passwords = hosts.map(|(host, port)| server.password_for(Some(host), *port));
+            let text = |password: Option<Vec<u8>>| String::from_utf8(password.unwrap()).unwrap();
+            passwords.map(text).collect::<Vec<_>>()
         };
-        assert_eq!(password("postgres://u:url@h/d", Some("env")), "url");
-        assert_eq!(password("postgres://u@h/d", Some("env")), "env");
-        assert_eq!(password("postgres://u@h:5433/d", None), "p:q\\");
-        assert_eq!(password("postgres://u@h/d", None), "last");
-        assert_eq!(password("postgres://u@x:5432,h:5433/d", None), "p:q\\");
+        assert_eq!(password("postgres://u:url@h/d", Some("env")), ["url"]);
+        assert_eq!(
+            password("postgres://u:a%40b%2Fc%3Ad%25@h/d", None),
+            ["a@b/c:d%"]
+        );
+        assert_eq!(password("postgres://u@h/d", Some("env")), ["env"]);
+        assert_eq!(password("postgres://u@h:5433/d", None), ["p:q\\"]);
+        assert_eq!(password("postgres://u@h/d", None), ["last"]);
+        // Nobody is told the password of another.
+        let both = password("postgres://u@x:5432,h:5433/d", None);
+        assert_eq!(both, ["last", "p:q\\"]);
+        assert_eq!(
+            password("postgres:///d?user=u&port=1&host=/run/pg", None),
+            ["of the socket"]
+        );
+    }
+
+    #[test]
+    fn of_several_hosts_a_writer_wants_the_one_that_takes_writes() {
+        let wanted = |dsn: &str, reads: bool| {
+            let mut server = Dsn::parse(dsn).unwrap().server().unwrap();
+            if reads {
+                server.only_reads();
+            }
+            server.config.get_target_session_attrs()
+        };
+        assert_eq!(wanted("postgres://a/d", false), TargetSessionAttrs::Any);
+        let (two, any) = (
+            "postgres://a,b/d",
+            "postgres://a,b/d?target_session_attrs=any",
+        );
+        assert_eq!(wanted(two, false), TargetSessionAttrs::ReadWrite);
+        assert_eq!(wanted(two, true), TargetSessionAttrs::Any);
+        assert_eq!(wanted(any, false), TargetSessionAttrs::Any);
     }
 
     #[test]

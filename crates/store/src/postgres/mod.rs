@@ -117,6 +117,9 @@ fn pool_of(dsn: &Dsn, options: &OpenOptions) -> Result<Pool<Endpoint>, StoreErro
         .server()
         .map_err(|source| StoreError::Address { source })?;
     server.take_password(options.password.as_deref(), options.passfile.as_deref());
+    if options.read_only {
+        server.only_reads();
+    }
     Ok(Endpoint::new(server, options.statement_timeout).pool())
 }
 

@@ -7,18 +7,18 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use super::dsn::Verify;
+use super::dsn::{Tls, Verify};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    #[error("cannot read the certificates in {path}")]
-    RootCert {
+    #[error("cannot read {path}")]
+    File {
         path: String,
         #[source]
         source: rustls::pki_types::pem::Error,
@@ -53,14 +53,15 @@ pub(crate) fn advice_on(error: &(dyn std::error::Error + 'static)) -> &'static s
 }
 
 /// The client's side of TLS, as strict as `verify` says.
-pub(crate) fn config(verify: &Verify, root_cert: Option<&Path>) -> Result<ClientConfig, TlsError> {
+pub(crate) fn config(tls: &Tls) -> Result<ClientConfig, TlsError> {
+    let verify = &tls.verify;
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;
     let authority = match verify {
         Verify::Nothing => None,
         Verify::Authority | Verify::Full => {
-            let roots = Arc::new(roots(root_cert)?);
+            let roots = Arc::new(roots(tls.root_cert.as_deref())?);
             let verifier =
                 WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
             Some(verifier.build()?)
@@ -71,16 +72,27 @@ pub(crate) fn config(verify: &Verify, root_cert: Option<&Path>) -> Result<Client
         authority,
         checks_name: *verify == Verify::Full,
     };
-    Ok(builder
+    let builder = builder
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth())
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let Some((cert, key)) = &tls.client else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let failed = |path: &Path| {
+        let path = path.display().to_string();
+        move |source| TlsError::File { path, source }
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert)
+        .map_err(failed(cert))?
+        .collect();
+    let key_bytes = PrivateKeyDer::from_pem_file(key).map_err(failed(key))?;
+    Ok(builder.with_client_auth_cert(chain.map_err(failed(cert))?, key_bytes)?)
 }
 
 fn roots(root_cert: Option<&Path>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = root_cert {
-        let failed = |source| TlsError::RootCert {
+        let failed = |source| TlsError::File {
             path: path.display().to_string(),
             source,
         };

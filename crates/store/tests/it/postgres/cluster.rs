@@ -36,9 +36,10 @@ fn programs() -> Option<PathBuf> {
         .filter(|bin| bin.join("initdb").exists())
         .collect();
     found.sort();
-    let on_path = std::env::var_os("PATH").unwrap_or_default();
-    found.extend(std::env::split_paths(&on_path).filter(|bin| bin.join("initdb").exists()));
-    found.into_iter().next_back()
+    found.pop().or_else(|| {
+        let on_path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&on_path).find(|bin| bin.join("initdb").exists())
+    })
 }
 
 pub(crate) fn is_root() -> bool {
@@ -64,6 +65,17 @@ impl Cluster {
             eprintln!("skipped: PostgreSQL's programs are not on this machine");
             return None;
         };
+        let cluster = Self::prepare_empty(&bin)?;
+        cluster.program(
+            "initdb",
+            &["--no-sync", "-U", "postgres", "-A", "trust", "-D", "data"],
+        );
+        Some(cluster)
+    }
+
+    /// A folder for a server.
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+    fn prepare_empty(bin: &Path) -> Option<Self> {
         let dir = tempfile::Builder::new().prefix("mds").tempdir().unwrap();
         if is_root() {
             // The server refuses to run as root.
@@ -74,17 +86,12 @@ impl Cluster {
                 return None;
             }
         }
-        let cluster = Self {
+        Some(Self {
             port: free_port(),
             dir,
-            bin,
+            bin: bin.to_owned(),
             is_running: false,
-        };
-        cluster.program(
-            "initdb",
-            &["--no-sync", "-U", "postgres", "-A", "trust", "-D", "data"],
-        );
-        Some(cluster)
+        })
     }
 
     /// Adds lines to the configuration file.
@@ -161,15 +168,7 @@ impl Cluster {
     }
 
     pub(crate) fn try_program(&self, name: &str, args: &[&str]) -> Output {
-        let program = self.bin.join(name);
-        let mut command = if is_root() {
-            let mut command = Command::new("runuser");
-            command.args(["-u", "postgres", "--"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
-        command
+        as_server(&self.bin.join(name))
             .args(args)
             .current_dir(self.dir.path())
             .output()
@@ -185,6 +184,30 @@ impl Cluster {
     pub(crate) fn url_with(&self, who: &str, database: &str) -> StoreUrl {
         let text = format!("postgres://{who}:{}/{database}", self.port);
         text.parse().unwrap()
+    }
+
+    /// Makes a standby of this server, and starts it.
+    pub(crate) fn standby(&self) -> Self {
+        let mut standby = Self::prepare_empty(&self.bin).unwrap();
+        let data = standby.dir.path().join("data");
+        let port = self.port.to_string();
+        let from = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres"];
+        let to = [
+            "-D",
+            data.to_str().unwrap(),
+            "-R",
+            "-c",
+            "fast",
+            "--no-sync",
+        ];
+        self.program("pg_basebackup", &[&from[..], &to].concat());
+        standby.run();
+        standby
+    }
+
+    /// Makes the main server of a standby.
+    pub(crate) fn promote(&self) {
+        self.program("pg_ctl", &["promote", "-D", "data", "-w"]);
     }
 
     /// A session of the superuser, by the socket.
@@ -206,6 +229,16 @@ impl Drop for Cluster {
             self.try_program("pg_ctl", &["stop", "-D", "data", "-m", "immediate", "-w"]);
         }
     }
+}
+
+/// A command that runs a program as the user of the server.
+pub(crate) fn as_server(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("runuser");
+    command.args(["-u", "postgres", "--"]).arg(program);
+    command
 }
 
 /// Ends one process as the system does when memory is short.

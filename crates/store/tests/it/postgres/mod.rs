@@ -1,7 +1,9 @@
 //! PostgreSQL, where a server is at hand: `MDS_TEST_POSTGRES` holds the URL of one on which
 //! databases may be made. `scripts/test` starts one.
 
+mod addresses;
 mod adopt;
+mod certificates;
 mod cluster;
 mod deadlock;
 mod faults;
