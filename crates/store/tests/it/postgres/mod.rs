@@ -11,6 +11,7 @@ mod foreign;
 mod migrate;
 mod original;
 mod poison;
+mod pooler;
 mod smoke;
 mod sqlstate;
 mod tenants;

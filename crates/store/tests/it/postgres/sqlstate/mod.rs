@@ -4,6 +4,7 @@
 //! cause away: the same batch, handed in again, is written by the same store. No row was lost.
 
 mod fatal;
+mod full;
 mod retried;
 mod rows;
 mod waiting;
