@@ -12,9 +12,9 @@ use crate::run::{Outcome, Place, skip};
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A new database, and a session of its superuser.
-struct Database {
-    url: String,
-    shell: Client,
+pub(crate) struct Database {
+    pub(crate) url: String,
+    pub(crate) shell: Client,
 }
 
 async fn connect(url: &str) -> Client {
@@ -24,7 +24,7 @@ async fn connect(url: &str) -> Client {
 }
 
 impl Database {
-    async fn make() -> Option<Self> {
+    pub(crate) async fn make() -> Option<Self> {
         let Ok(server) = std::env::var("MDS_TEST_POSTGRES") else {
             skip("MDS_TEST_POSTGRES names no server");
             return None;
@@ -39,7 +39,7 @@ impl Database {
         Some(Self { url, shell })
     }
 
-    async fn run(&self, sql: &str) {
+    pub(crate) async fn run(&self, sql: &str) {
         self.shell.batch_execute(sql).await.unwrap();
     }
 }

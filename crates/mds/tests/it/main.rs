@@ -23,4 +23,5 @@ mod reading;
 mod real_files;
 mod replay;
 mod run;
+mod secrets;
 mod streams;

@@ -232,7 +232,22 @@ async fn passwords_with_and_without_tls() {
         password: Some("p@ss/w:rd%".to_owned()),
         ..OpenOptions::default()
     };
-    Store::open(&url, from_environment).await.unwrap();
+    let store = Store::open(&url, from_environment.clone()).await.unwrap();
+    // Not even for whoever prints a value to find a mistake.
+    let secret: StoreUrl = format!("postgres://me:c4nary@{at}").parse().unwrap();
+    let error = try_open("postgres://me:c4nary@127.0.0.1:1/d")
+        .await
+        .unwrap_err();
+    let refused = Store::open(&secret, OpenOptions::default())
+        .await
+        .unwrap_err();
+    let shown = format!(
+        "{store:?} {from_environment:?} {secret:?} {secret} {error:?} {error} {refused:?} {refused}"
+    );
+    assert!(
+        !shown.contains("c4nary") && !shown.contains("ss/w"),
+        "{shown}"
+    );
     let file = folder.path().join("pgpass");
     let line = |host: &str| format!("{host}:{}:postgres:me:p@ss/w\\:rd%\n", cluster.port);
     for (line, is_right) in [(line("127.0.0.1"), true), (line("other"), false)] {
