@@ -13,7 +13,7 @@ pub(crate) async fn revision(conn: &Conn, file: &File) -> Result<FileRevision, E
     // Two processes with the same content, one after the other.
     client
         .batch_execute(&format!(
-            "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('{}', 0))",
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(hashtextextended('{}', 0))",
             file.content_hash
         ))
         .await?;

@@ -36,8 +36,10 @@ const FEWEST_TOGETHER: usize = 64;
 const ROWS_PER_PART: usize = 500;
 /// Parts in which a batch is replaced, at most.
 const MOST_PARTS: usize = 6;
-/// How often rows are merged again after a race, at most.
+/// How often rows are merged after a race, at most.
 const MOST_RACES: usize = 16;
+/// How often a row may be missed while the stored one stays as it is: that is no race.
+const MOST_MISSES: u32 = 2;
 
 /// What a batch is written with.
 pub(crate) struct On<'a> {
@@ -275,7 +277,7 @@ impl<'a, R: Record> Work<'a, R> {
                 .collect();
             let is_last = part + 1 == parts;
             let opening = if is_last { on.opening } else { &unsynced };
-            match stored::replace(on.client, opening, &rows, &compared.changed).await {
+            match stored::replace(on.client, opening, &rows, compared).await {
                 Ok(is_written) => {
                     // A transaction that writes nothing does not wait for the disk either.
                     is_synced = is_last && is_written.contains(&true);
@@ -337,13 +339,12 @@ impl<'a, R: Record> Work<'a, R> {
         opening: Option<&str>,
         winners: &[u32],
     ) -> Result<(), Failed> {
-        let mut again = self.merge_once(on, opening, winners, false).await?;
+        let mut tried: Vec<_> = winners.iter().map(|p| Missed::new(*p)).collect();
         for _ in 0..MOST_RACES {
-            if again.is_empty() {
+            tried = self.merge_once(on, opening, &tried).await?;
+            if tried.is_empty() {
                 return Ok(());
             }
-            let rows = std::mem::take(&mut again);
-            again = self.merge_once(on, opening, &rows, true).await?;
         }
         // They stay without an answer, and the batch comes again.
         Ok(())
@@ -354,10 +355,9 @@ impl<'a, R: Record> Work<'a, R> {
         &mut self,
         on: &On<'_>,
         opening: Option<&str>,
-        winners: &[u32],
-        is_again: bool,
-    ) -> Result<Vec<u32>, Failed> {
-        let rows: Vec<&R> = winners.iter().map(|p| self.rows[*p as usize]).collect();
+        tried: &[Missed],
+    ) -> Result<Vec<Missed>, Failed> {
+        let rows: Vec<&R> = tried.iter().map(|t| self.row(t.position)).collect();
         let mut arrays = encode::columns_of(&rows, |_, _| true);
         arrays.push(encode::bounds_of(&rows));
         let params = encode::typed(&arrays);
@@ -370,15 +370,17 @@ impl<'a, R: Record> Work<'a, R> {
         let merged = Merged::read(transaction::only(&answer)?, rows.len())?;
         on.habit.looked(merged.met);
         let mut again = Vec::new();
-        for ((position, class), is_missed) in winners.iter().zip(merged.classes).zip(merged.missed)
-        {
-            match (class, is_missed) {
-                // Twice not there, and twice not taken.
-                (met::NEW, true) if is_again => {
-                    self.outcomes[*position as usize] = ignored();
-                }
-                (_, true) => again.push(*position),
-                (class, false) => self.settle_class(*position, class),
+        for (number, before) in tried.iter().enumerate() {
+            let (position, class) = (before.position, merged.classes[number]);
+            if !merged.missed[number] {
+                self.settle_class(position, class);
+                continue;
+            }
+            let now = before.once_more(merged.stored[number]);
+            if now.times > MOST_MISSES {
+                self.outcomes[position as usize] = ignored();
+            } else {
+                again.push(now);
             }
         }
         Ok(again)
@@ -412,9 +414,44 @@ impl<'a, R: Record> Work<'a, R> {
     }
 }
 
+/// A row that a merge should have written, and did not.
+#[derive(Clone, Copy)]
+struct Missed {
+    position: u32,
+    /// The revision of the stored row, if there was one.
+    stored: Option<i64>,
+    /// How often it was missed while that did not change.
+    times: u32,
+}
+
+impl Missed {
+    fn new(position: u32) -> Self {
+        Self {
+            position,
+            stored: None,
+            times: 0,
+        }
+    }
+
+    fn once_more(self, stored: Option<i64>) -> Self {
+        let times = if self.stored == stored {
+            self.times + 1
+        } else {
+            1
+        };
+        Self {
+            stored,
+            times,
+            ..self
+        }
+    }
+}
+
 /// What a merge answers, by row.
 struct Merged {
     classes: Vec<i16>,
+    /// The revision of the stored row.
+    stored: Vec<Option<i64>>,
     /// Rows that should have been written and were not.
     missed: Vec<bool>,
     /// How many met a stored row.
@@ -424,15 +461,17 @@ struct Merged {
 impl Merged {
     fn read(row: &Row, rows: usize) -> Result<Self, Error> {
         let (met, classes): (Vec<i32>, Vec<i16>) = (row.try_get(0)?, row.try_get(1)?);
-        let missed: Vec<i32> = row.try_get(2)?;
+        let (missed, stored): (Vec<i32>, Vec<i64>) = (row.try_get(2)?, row.try_get(3)?);
         let mut merged = Self {
             classes: vec![met::NEW; rows],
+            stored: vec![None; rows],
             missed: vec![false; rows],
             met: met.len(),
         };
-        for (ordinal, class) in met.into_iter().zip(classes) {
-            if let Some(of_row) = sql::place_of(ordinal).and_then(|p| merged.classes.get_mut(p)) {
-                *of_row = class;
+        for ((ordinal, class), stored) in met.into_iter().zip(classes).zip(stored) {
+            if let Some(place) = sql::place_of(ordinal).filter(|place| *place < rows) {
+                merged.classes[place] = class;
+                merged.stored[place] = Some(stored);
             }
         }
         for ordinal in missed {

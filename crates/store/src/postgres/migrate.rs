@@ -248,7 +248,9 @@ async fn apply(
     is_asked: bool,
 ) -> Result<MigrationReport, MigrateError> {
     // The lock is the transaction's, so that a connection that breaks gives it back.
-    let begin = format!("BEGIN; {LOCALS}; SELECT pg_advisory_xact_lock({LOCK})");
+    let begin = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; {LOCALS}; SELECT pg_advisory_xact_lock({LOCK})"
+    );
     client.batch_execute(&begin).await?;
     let result = apply_pending(client, options, is_asked).await;
     let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };

@@ -409,7 +409,7 @@ impl PostgresStore {
         );
         let by_time = format!("DELETE FROM {table} WHERE {wanted}");
         let setting = self.speaking_for(query.tenant).unwrap_or_default();
-        let opening = format!("BEGIN; {setting}");
+        let opening = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {setting}");
         let mut deleted = 0;
         loop {
             let (by_place, bound, by_time) = (by_place.clone(), bound.clone(), by_time.clone());

@@ -81,7 +81,8 @@ impl Sql {
             // last time of the rows, without which each row would be looked up in every part that a
             // table has.
             merge: format!(
-                "WITH j AS MATERIALIZED (SELECT i.*, t.found, ({class})::int2 AS class \
+                "WITH j AS MATERIALIZED (SELECT i.*, t.found, t.revision AS stored, \
+                 ({class})::int2 AS class \
                  FROM ({input}) AS i LEFT JOIN LATERAL (SELECT {stored_columns}, true AS found \
                  FROM {table} AS s WHERE {lookup} AND s.{time} >= (${bounds}::timestamptz[])[1] \
                  AND s.{time} <= (${bounds}::timestamptz[])[2] LIMIT 1) AS t ON true), \
@@ -93,7 +94,8 @@ impl Sql {
                  coalesce((SELECT array_agg(class) FROM j WHERE found), '{{}}'), \
                  CASE WHEN (SELECT count(*) FROM ins) < (SELECT count(*) FROM j WHERE {is_tried}) \
                  THEN ARRAY(SELECT ord::int4 FROM j WHERE ({is_tried}) AND ({conflict}) NOT IN \
-                 (SELECT {conflict} FROM ins)) ELSE '{{}}' END",
+                 (SELECT {conflict} FROM ins)) ELSE '{{}}' END, \
+                 coalesce((SELECT array_agg(stored) FROM j WHERE found), '{{}}')",
                 is_tried = format_args!("found IS NULL OR class < {}", met::SAME),
                 time = keys[0],
                 bounds = columns.len() + 1,
@@ -123,11 +125,12 @@ pub(crate) fn types<R: Record>() -> Vec<Type> {
 /// wrote them, the changed values and the revision, and the keys of one row of each page. It says
 /// how many were written, or, with `says_which`, answers which.
 ///
-/// The place and the transaction that wrote it are the identity of one version of a row: a place
-/// is not used again by the same transaction. One row of each page is looked up by the index first,
+/// The place and the transaction that wrote it are the identity of one version of a row, as long as
+/// the table is the same `file`: a place is not used again by the same transaction, but what writes
+/// a table anew (VACUUM FULL, CLUSTER) moves rows and leaves their writers as they were. One row of each page is looked up by the index first,
 /// since only that makes the server clear the page of old versions, and so makes room for the new.
 /// A place in a table that somebody has cut into parts meanwhile would name a row in each of them.
-pub(crate) fn replace<R: Record>(changed: &[bool], says_which: bool) -> String {
+pub(crate) fn replace<R: Record>(changed: &[bool], file: Option<u32>, says_which: bool) -> String {
     let columns = || R::COLUMNS.iter().zip(changed);
     let values = || columns().filter_map(|(c, is_changed)| is_changed.then_some(c));
     let names: Vec<_> = values().map(|c| c.name).chain(["revision"]).collect();
@@ -144,13 +147,14 @@ pub(crate) fn replace<R: Record>(changed: &[bool], says_which: bool) -> String {
         "UPDATE {table} AS s SET {set} \
          FROM unnest($1::tid[], $2::xid[], {types}){with} AS j (place, writer, {names}{ordinal}) \
          WHERE s.ctid = j.place AND s.xmin = j.writer AND s.tableoid = '{table}'::regclass \
-         AND (SELECT count(f.place) FROM unnest({key_types}) AS p ({key_names}) \
+         AND pg_relation_filenode('{table}') = {file}::oid AND (SELECT count(f.place) FROM unnest({key_types}) AS p ({key_names}) \
          CROSS JOIN LATERAL (SELECT s.ctid AS place FROM {table} AS s \
          WHERE {lookup} LIMIT 1) AS f) >= 0",
         key_types = numbered(key_parts().map(|c| encode::type_of(*c)), 3 + names.len()),
         key_names = key_names.join(", "),
         lookup = lookup.join(" AND "),
         table = R::KIND.table(),
+        file = file.unwrap_or_default(),
         set = set.join(", "),
         types = numbered(values().map(|c| encode::type_of(*c)).chain([Type::INT8]), 3),
         names = names.join(", "),

@@ -64,6 +64,12 @@ const TABLE: &[(&str, ErrorKind, &str, &str)] = &[
     ("54000", Rejected, "program limit exceeded", ""),
     ("P0001", Rejected, "raise exception", ""),
     // Our own mistake, or a schema and a role that do not fit: a person is needed.
+    (
+        "0A000",
+        Fatal,
+        "feature not supported",
+        "the tables must be as mds migrate makes them, without rules",
+    ),
     ("21000", Fatal, "cardinality violation", ""),
     ("22P03", Fatal, "invalid binary representation", ""),
     ("22P04", Fatal, "bad copy file format", ""),
@@ -166,7 +172,7 @@ mod tests {
             ("42501", Fatal),
             ("42P10", Fatal),
             ("XX000", Unknown),
-            ("0A000", Unknown),
+            ("0A000", Fatal),
             ("P0002", Unknown),
             ("", Unknown),
             ("é", Unknown),

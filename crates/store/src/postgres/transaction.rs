@@ -23,6 +23,12 @@ const COPY_CHUNK: usize = 64 * 1024;
 /// without the other ways a table that was never analyzed is not read from end to end.
 const LOCALS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
      SET LOCAL jit = off; SET CONSTRAINTS ALL IMMEDIATE";
+/// How every transaction that writes begins. Each of its statements sees what is committed by then,
+/// whatever the database has as its default; and what is committed is on disk, even where the
+/// server would rather not wait. Other settings (of standbys) stay as they are.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+     SELECT set_config('synchronous_commit', 'on', true) \
+     WHERE current_setting('synchronous_commit') = 'off'";
 /// Milliseconds that every limit made of them can still be told to a server.
 const LONGEST_TIMEOUT: u128 = 800_000_000;
 
@@ -124,9 +130,9 @@ pub(crate) fn opening(tenant: Option<TenantId>, statement_timeout: Duration) -> 
     );
     match tenant {
         Some(tenant) => {
-            format!("BEGIN; {limits}; {LOCALS}; SET LOCAL app.tenant_id = '{tenant}'")
+            format!("{BEGIN}; {limits}; {LOCALS}; SET LOCAL app.tenant_id = '{tenant}'")
         }
-        None => format!("BEGIN; {limits}; {LOCALS}"),
+        None => format!("{BEGIN}; {limits}; {LOCALS}"),
     }
 }
 

@@ -2,10 +2,10 @@
 //! merged among many others.
 
 use mds_core::{Bar, Batch, RowOutcome, Sink as _, Timestamp};
-use mds_store::Store;
+use mds_store::{OpenOptions, Store};
 use tokio_postgres::Client;
 
-use super::Server;
+use super::{Server, connect};
 use crate::support::{MINUTE, START, all, bar, write, write_new};
 
 /// `count` symbols at each of `minutes` minutes.
@@ -184,4 +184,106 @@ async fn writers_that_replace_the_same_rows_keep_the_newest_and_count_each_once(
     assert_eq!(kept, bars(20, 100, 41.0, 41));
     assert_eq!(kept[0].ts, Timestamp::from_micros(START));
     assert_eq!(kept[1_999].ts, Timestamp::from_micros(START + 19 * MINUTE));
+}
+
+/// What writes a table anew moves rows, and leaves their writers as they were.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_written_anew_meanwhile_gets_each_value_on_its_own_key() {
+    let Some(server) = Server::find() else { return };
+    let (store, admin) = server.open_with_admin().await;
+    let rows = |revision: u32| -> Vec<Bar> {
+        let mut rows = bars(20, 100, 0.0, i64::from(revision));
+        for (number, row) in (0_u32..).zip(&mut rows) {
+            row.close_price = Some(f64::from(revision * 10_000 + number));
+        }
+        rows
+    };
+    // One writer for all rows.
+    write_new(&store, rows(1)).await;
+    assert_eq!(
+        outcomes(&store, rows(1)).await,
+        vec![RowOutcome::Same; 2_000]
+    );
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let vacuum = tokio::spawn(async move {
+        while stopped.try_recv().is_err() {
+            admin.batch_execute("VACUUM FULL bars").await.unwrap();
+            admin
+                .batch_execute("CLUSTER bars USING bars_pkey")
+                .await
+                .unwrap();
+        }
+    });
+    for revision in 2..=30 {
+        write_new(&store, rows(revision)).await;
+        assert_eq!(all::<Bar>(&store).await, rows(revision));
+    }
+    stop.send(()).unwrap();
+    vacuum.await.unwrap();
+}
+
+/// A trigger that leaves out what would replace a row costs that row alone, as for new rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_that_a_trigger_leaves_out_costs_itself_alone() {
+    let Some(server) = Server::find() else { return };
+    let (store, admin) = server.open_with_admin().await;
+    write_new(&store, bars(10, 100, 2.0, 1)).await;
+    admin
+        .batch_execute(
+            "CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS \
+             $$BEGIN RETURN NULL; END$$; \
+             CREATE TRIGGER seven BEFORE UPDATE ON bars \
+             FOR EACH ROW WHEN (NEW.symbol = 'S007') EXECUTE FUNCTION leave_out()",
+        )
+        .await
+        .unwrap();
+    for rows in [bars(10, 100, 3.0, 2), bars(1, 10, 4.0, 3)] {
+        let answers = outcomes(&store, rows.clone()).await;
+        for (row, outcome) in rows.iter().zip(&answers) {
+            match outcome {
+                RowOutcome::Rejected { code, .. } => {
+                    assert_eq!((row.symbol.as_str(), code.as_str()), ("S007", "IGNORED"));
+                }
+                other => {
+                    assert_eq!(*other, RowOutcome::Written);
+                    assert_ne!(row.symbol.as_str(), "S007");
+                }
+            }
+        }
+    }
+}
+
+/// A database that would rather not wait for its disk, and one with another isolation.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_write_relies_on_is_not_left_to_the_defaults_of_the_database() {
+    let Some(server) = Server::find() else { return };
+    let url = server.database().await;
+    let open = || Store::open(&url, OpenOptions::default());
+    let store = open().await.unwrap();
+    let admin = connect(&url.to_string()).await;
+    admin
+        .batch_execute(
+            "CREATE TABLE seen (sync text, isolation text); \
+             CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS \
+             $$BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit'), \
+             current_setting('transaction_isolation')); RETURN NULL; END$$; \
+             CREATE TRIGGER looks AFTER INSERT OR UPDATE ON bars \
+             FOR EACH STATEMENT EXECUTE FUNCTION look(); \
+             DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', \
+             current_database()); EXECUTE format('ALTER DATABASE %I \
+             SET default_transaction_isolation = serializable', current_database()); END$$",
+        )
+        .await
+        .unwrap();
+    store.close().await;
+    let store = open().await.unwrap();
+    write_new(&store, bars(1, 10, 1.0, 1)).await;
+    write_new(&store, bars(1, 100, 1.0, 2)).await;
+    write_new(&store, bars(2, 100, 1.0, 3)[100..].to_vec()).await;
+    let seen = admin
+        .query("SELECT DISTINCT sync, isolation FROM seen", &[])
+        .await
+        .unwrap();
+    let seen: Vec<(String, String)> = seen.iter().map(|r| (r.get(0), r.get(1))).collect();
+    assert_eq!(seen, [("on".to_owned(), "read committed".to_owned())]);
 }
