@@ -58,7 +58,7 @@ pub enum StoreError {
         version: i64,
     },
     /// The database belongs to something else and has a table of one of our names.
-    #[error("{}: the database has {object:?}, which is not ours; use another file", path.display())]
+    #[error("{}: the database has {object:?}, which is not ours; use another file, database or schema", path.display())]
     Foreign {
         /// The database file.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum StoreError {
         object: String,
     },
     /// Migrations are pending and were not asked for.
-    #[error("{}: the store has schema version {found}, {wanted} is needed; run the migrations first", path.display())]
+    #[error("{}: the store has schema version {found}, {wanted} is needed; run `mds migrate` first", path.display())]
     Outdated {
         /// The database file.
         path: PathBuf,

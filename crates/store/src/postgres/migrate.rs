@@ -66,7 +66,7 @@ impl MigrateError {
     pub(crate) fn into_store_error(self, dsn: &str) -> StoreError {
         let path = dsn.into();
         match self {
-            Self::Postgres(error) => failed(dsn, "migrate the schema", error),
+            Self::Postgres(error) => failed(dsn, "check or migrate the schema", error),
             Self::Newer { found, known } => StoreError::Newer { path, found, known },
             Self::Diverged { version } => StoreError::Diverged { path, version },
             Self::Outdated { found, wanted } => StoreError::Outdated {
