@@ -1,7 +1,10 @@
 """Makes tables of what `bench/all` wrote into a folder: machine, targets, every figure.
 
     python3 bench/summary.py FOLDER                             prints them
-    python3 bench/summary.py FOLDER --into docs/benchmarks.md   puts them below the mark in a page
+    python3 bench/summary.py FOLDER --into docs/benchmarks.md   puts them into a page
+
+What `bench/all` wrote stands below a mark at the end of the page; what `bench/postgres` wrote alone
+stands between two marks of its own.
 """
 
 import argparse
@@ -15,6 +18,11 @@ from pathlib import Path
 
 #: In a page, all below this line is written by this program.
 MARK = "<!-- below: written by bench/summary.py -->"
+#: And all between these two, where only PostgreSQL was measured.
+POSTGRES_MARKS = (
+    "<!-- PostgreSQL, written by bench/summary.py -->",
+    "<!-- end of PostgreSQL -->",
+)
 
 #: The order of the reports in the summary; others come behind.
 ORDER = (
@@ -156,10 +164,9 @@ def figure_rows(figures):
 
 def print_targets(found):
     rows = []
-    # What was left out on purpose is not missing.
-    is_whole = "null" in found
     for what, report, name, unit, sign, limit in TARGETS:
-        if report not in found and not is_whole:
+        if report not in found and not is_whole(found):
+            # What was left out on purpose is not missing.
             continue
         figures = found.get(report, {}).get("figures", [])
         statistic = "max" if unit in WORST else "median"
@@ -242,10 +249,31 @@ def main():
     if not args.into:
         print(text, end="")
         return
-    above, mark, _ = args.into.read_text(encoding="utf-8").partition(MARK)
+    page = args.into.read_text(encoding="utf-8")
+    if is_whole(reports(args.folder)):
+        page = replace(args.into, page, MARK, "", text)
+    else:
+        # A level deeper: it is a part of a section.
+        text = re.sub("^## ", "### ", text, flags=re.MULTILINE)
+        page = replace(args.into, page, *POSTGRES_MARKS, text)
+    args.into.write_text(page, encoding="utf-8")
+
+
+def is_whole(found):
+    return "null" in found
+
+
+def replace(path, page, begin, end, text):
+    """The page with another text from one mark to another, or to its end."""
+    above, mark, rest = page.partition(begin)
     if not mark:
-        sys.exit(f"{args.into} has no line {MARK}")
-    args.into.write_text(f"{above}{MARK}\n\n{text}", encoding="utf-8")
+        sys.exit(f"{path} has no line {begin}")
+    if not end:
+        return f"{above}{begin}\n\n{text}"
+    _, mark, below = rest.partition(end)
+    if not mark:
+        sys.exit(f"{path} has no line {end}")
+    return f"{above}{begin}\n\n{text}\n{end}{below}"
 
 
 if __name__ == "__main__":

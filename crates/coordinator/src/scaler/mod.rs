@@ -22,6 +22,7 @@
 //! unless the store has changed; a step down for want of work needs a long quiet window, and goes to
 //! what was needed at once.
 
+mod reason;
 mod window;
 
 #[cfg(test)]
@@ -29,20 +30,22 @@ mod tests;
 
 use std::time::Duration;
 
+pub use self::reason::ScaleReason;
 pub use self::window::Sample;
 use self::window::{Failures, Quiet, Window};
 
 /// The time between two samples.
 pub const TICK: Duration = Duration::from_millis(250);
-/// Windows that a step is on trial for at most.
+/// Windows that a step is on trial for at most, and those that it takes to take it back.
 const MOST_WINDOWS: u32 = 4;
+const FEWEST_FLAT: u32 = 2;
 /// Growth of throughput that added workers must bring, as a share of an even share of work: from n
 /// to m workers a perfect store would give (m - n) / n more; two fifths of it are asked.
 const WANTED_SHARE: f64 = 0.4;
 /// A trial is over early where what it brought differs from what was asked by this part of it.
 const CLEAR: f64 = 0.5;
-/// Ticks that a ceiling stands: ten minutes, and at most eighty.
-const FIRST_HOLD: u32 = 2_400;
+/// Ticks that a ceiling stands: five minutes, and at most eighty.
+const FIRST_HOLD: u32 = 1_200;
 const LONGEST_HOLD: u32 = 19_200;
 /// Ticks after which a store that has changed lifts a ceiling.
 const LIFT_AFTER: u32 = 240;
@@ -56,56 +59,6 @@ const SLOWER: f64 = 4.0;
 const IDLE_TICKS: u32 = 40;
 /// Ticks without growth after failures.
 const FAILURE_HOLD: u32 = 40;
-
-/// Why the limit is what it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ScaleReason {
-    /// No move was made yet.
-    #[default]
-    Start,
-    /// A full batch waited, and no worker was idle: one more is tried.
-    Backlog,
-    /// Added workers raised throughput and stay.
-    ThroughputUp,
-    /// Added workers brought too little and went.
-    ThroughputFlat,
-    /// The store took several times as long for a row as before.
-    Latency,
-    /// Attempts failed, or the circuit opened.
-    Errors,
-    /// The circuit closed again.
-    Recovered,
-    /// Workers had nothing to do.
-    Idle,
-}
-
-impl ScaleReason {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Start,
-        Self::Backlog,
-        Self::ThroughputUp,
-        Self::ThroughputFlat,
-        Self::Latency,
-        Self::Errors,
-        Self::Recovered,
-        Self::Idle,
-    ];
-
-    /// The value of the label `reason`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Backlog => "backlog",
-            Self::ThroughputUp => "throughput_up",
-            Self::ThroughputFlat => "throughput_flat",
-            Self::Latency => "latency",
-            Self::Errors => "errors",
-            Self::Recovered => "recovered",
-            Self::Idle => "idle",
-        }
-    }
-}
 
 /// A step up that is being judged.
 #[derive(Clone, Copy, Debug)]
@@ -277,13 +230,14 @@ impl WorkerScaler {
     fn judge_trial(&mut self, trial: Trial, throughput: f64, window: Window) {
         let wanted = wanted(trial.from, self.limit);
         let gain = throughput / trial.before - 1.0;
-        let is_clear = (gain - wanted).abs() > wanted * CLEAR;
-        if !is_clear && trial.windows + 1 < MOST_WINDOWS {
-            // Close: look longer, with what was seen so far.
-            self.trial = Some(Trial {
-                windows: trial.windows + 1,
-                ..trial
-            });
+        let windows = trial.windows + 1;
+        // A worker too many for a moment costs little, one too few for minutes costs much: that a
+        // step brought nothing must show twice.
+        let is_clear = gain > wanted * (1.0 + CLEAR)
+            || (gain < wanted * (1.0 - CLEAR) && windows >= FEWEST_FLAT);
+        if !is_clear && windows < MOST_WINDOWS {
+            // Look longer, with what was seen so far.
+            self.trial = Some(Trial { windows, ..trial });
             self.window = window.again();
         } else if gain > wanted {
             self.keep(&window);

@@ -179,3 +179,20 @@ fn gzip_and_zip_are_known_by_their_content() {
     };
     assert_eq!(of(4.0) - of(2.0), 2);
 }
+
+#[test]
+fn a_range_of_workers_writes_every_row_once() {
+    let place = Place::new();
+    place.write("bars.csv", &bars(7_000));
+    let ingest = |workers| {
+        let args = ["ingest", "bars", "bars.csv", "--json", "--workers", workers];
+        place.run(&args)
+    };
+    assert_eq!(ingest("1..8").code(0).books(), "read 7000, written 7000");
+    assert_eq!(ingest("2..3").code(0).books(), "read 7000, superseded 7000");
+    ingest("8..1").code(2).errors(&[
+        "coordinator_workers = 8 (flag --workers) must be at most coordinator_workers_max = 1 \
+         (flag --workers)",
+    ]);
+    assert_eq!(count::<Bar>(&place), 7_000);
+}

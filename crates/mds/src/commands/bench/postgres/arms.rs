@@ -22,7 +22,7 @@ use crate::pipeline;
 use crate::rows::{RowFormat, RowWriter};
 
 /// The revision of the first row, after the end of all bars.
-const FIRST_REVISION: &str = "2026-01-01T00:00:00Z";
+const FIRST_REVISION: &str = "2025-06-01T00:00:00Z";
 /// How much newer the newer rows are: more than there are rows.
 const NEWER: i64 = 86_400_000_000;
 /// Records in one `submit_many`.
@@ -51,17 +51,6 @@ impl<'a> Arms<'a> {
         place: &'a Place,
         folder: &'a Path,
     ) -> anyhow::Result<Self> {
-        let mut report = Report::new(
-            "postgres",
-            "made-up bars in the order of time into a table that is truncated and checkpointed \
-             before each arm, beside a bare binary COPY of the same rows into the same table; x: \
-             rate / rate of the bare COPY of the round",
-        );
-        place.describe(&mut report);
-        report.setting("rows", args.rows);
-        report.setting("connections", args.connections);
-        report.setting("batch", args.batch);
-        report.setting("rounds", bench.rounds);
         let batch = args.batch as usize;
         let first = Timestamp::parse(FIRST_REVISION)?.micros();
         let fresh = batches(bars::minute_bars(args.rows, first, 0.0), batch);
@@ -71,22 +60,8 @@ impl<'a> Arms<'a> {
             write_file(&file, &fresh)
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
-        // What the bare COPY leaves is what every other arm must leave. It also warms the server up.
-        let mut expected = Vec::new();
-        for batches in [&newer, &fresh] {
-            place.scratch.reset().await?;
-            let writers = usize::from(args.connections);
-            place.scratch.bare_copy(batches, writers).await?;
-            let contents = place.scratch.bars().await?;
-            ensure!(
-                contents.rows == args.rows,
-                "the bare COPY left {} of {} rows",
-                contents.rows,
-                args.rows
-            );
-            expected.push(contents);
-        }
-        let expected = (expected.remove(1), expected.remove(0));
+        let of_newer = expected(place, &newer, args).await?;
+        let of_fresh = expected(place, &fresh, args).await?;
         Ok(Self {
             bench,
             place,
@@ -95,8 +70,8 @@ impl<'a> Arms<'a> {
             fresh,
             newer,
             file,
-            expected,
-            report,
+            expected: (of_fresh, of_newer),
+            report: report(args, bench, place),
         })
     }
 
@@ -227,6 +202,36 @@ impl<'a> Arms<'a> {
         );
         Ok(())
     }
+}
+
+fn report(args: &Args, bench: Bench<'_>, place: &Place) -> Report {
+    let mut report = Report::new(
+        "postgres",
+        "made-up bars in the order of time into a table that is truncated and checkpointed before \
+         each arm, beside a bare binary COPY of the same rows into the same table; x: rate / rate \
+         of the bare COPY of the round",
+    );
+    place.describe(&mut report);
+    report.setting("rows", args.rows);
+    report.setting("connections", args.connections);
+    report.setting("batch", args.batch);
+    report.setting("rounds", bench.rounds);
+    report
+}
+
+/// What the bare COPY leaves is what every other arm must leave. It also warms the server up.
+async fn expected(place: &Place, batches: &Batches, args: &Args) -> anyhow::Result<Contents> {
+    place.scratch.reset().await?;
+    let writers = usize::from(args.connections);
+    place.scratch.bare_copy(batches, writers).await?;
+    let contents = place.scratch.bars().await?;
+    ensure!(
+        contents.rows == args.rows,
+        "the bare COPY left {} of {} rows",
+        contents.rows,
+        args.rows
+    );
+    Ok(contents)
 }
 
 /// Writes batches by a few tasks, as the workers of a coordinator do; every row must get `outcome`.
