@@ -105,16 +105,24 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
 pub(crate) fn told(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
-        let bare = match cause.split_once(": ") {
-            Some((head, rest)) if head.starts_with("Error code ") => rest,
-            _ => &cause,
-        };
-        if !text.contains(bare) {
+        if !text.contains(bare(&cause)) {
             text.push_str(": ");
             text.push_str(&cause);
         }
     }
     text
+}
+
+/// What a driver says, without what it puts in front of it and behind it.
+fn bare(cause: &str) -> &str {
+    match cause.split_once(": ") {
+        Some((head, rest)) if head.starts_with("Error code ") => rest,
+        // A server's word, and then its details on lines of their own.
+        Some(("ERROR" | "FATAL" | "PANIC", rest)) => rest.lines().next().unwrap_or_default(),
+        // Only says that a server's word follows.
+        None if cause == "db error" => "",
+        _ => cause,
+    }
 }
 
 fn of_error(error: &anyhow::Error) -> Exit {
@@ -154,6 +162,11 @@ mod tests {
             told(&driver),
             "x.db: cannot open the store (SQLITE_NOTADB): file is not a database"
         );
+        let server = anyhow::anyhow!("FATAL: no such role\nHINT: make one")
+            .context("db error")
+            .context("x: no such role; check the user (fatal, 28000)");
+        let once = "x: no such role; check the user (fatal, 28000)";
+        assert_eq!(told(&server), once);
         let other = anyhow::anyhow!("no such file").context("cannot open y");
         assert_eq!(told(&other), "cannot open y: no such file");
     }

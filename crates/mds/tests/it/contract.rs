@@ -276,6 +276,36 @@ async fn a_fatal_error_stops_with_words_that_help_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn health_of_a_server_that_was_written_to_a_moment_ago_and_of_one_that_refuses() {
+    let Some(database) = Database::make().await else {
+        return;
+    };
+    let place = Place::new();
+    ingest(&place, &database, ONE, &[]).code(0);
+    let health = || place.run(&["health", "--store", &database.url]);
+    let outcome = health().code(0);
+    assert!(
+        outcome
+            .stdout
+            .contains("revisions     ok      not ahead of the clock"),
+        "{outcome:?}"
+    );
+    database
+        .run(
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE EXCEPTION 'closed for today' USING ERRCODE = '42501'; END $$; \
+             CREATE TRIGGER no BEFORE UPDATE ON mds_meta EXECUTE FUNCTION no()",
+        )
+        .await;
+    let outcome = health().code(1);
+    let told = format!(
+        "{}: closed for today; GRANT the role what it lacks (fatal, 42501)\n",
+        database.url
+    );
+    assert!(outcome.stdout.contains(&told), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_wait_for_a_server_that_only_reads() {
     let Some(database) = Database::make().await else {
         return;

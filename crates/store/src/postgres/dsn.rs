@@ -1,12 +1,12 @@
 //! Where a server is and how it is spoken to: the parts of a URL that the client library does not
-//! know, and the places where a password may come from.
+//! know.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
 /// The address of a server, with everything in it; shows no password.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(crate) struct Server {
     pub(crate) config: Config,
     pub(crate) tls: Tls,
     /// The lines of a file with passwords, where one is asked for.
-    passwords: Vec<String>,
+    pub(super) passwords: Vec<String>,
 }
 
 /// How the server proves who it is, and we who we are.
@@ -121,80 +121,6 @@ impl Server {
             self.config.target_session_attrs(TargetSessionAttrs::Any);
         }
     }
-
-    /// Takes a password, or else the file of passwords (manual: "The Password File"), unless there
-    /// is one in the URL.
-    pub(crate) fn take_password(
-        &mut self,
-        from_environment: Option<&str>,
-        passfile: Option<&Path>,
-    ) {
-        if self.config.get_password().is_some() {
-            return;
-        }
-        if let Some(password) = from_environment {
-            self.config.password(password);
-            return;
-        }
-        // A file that is not there, or not readable, has no password for us.
-        let text = passfile.and_then(|path| std::fs::read_to_string(path).ok());
-        self.passwords = text
-            .iter()
-            .flat_map(|t| t.lines())
-            .map(str::to_owned)
-            .collect();
-    }
-
-    /// The password for one of the hosts.
-    pub(crate) fn password_for(&self, host: Option<&Host>, port: u16) -> Option<Vec<u8>> {
-        if let Some(password) = self.config.get_password() {
-            return Some(password.to_vec());
-        }
-        let mut lines = self.passwords.iter();
-        let found = lines.find_map(|line| self.password_in(line, host, port));
-        found.map(String::into_bytes)
-    }
-
-    /// The password of a line `host:port:database:user:password` that is about this host.
-    fn password_in(&self, line: &str, own_host: Option<&Host>, own_port: u16) -> Option<String> {
-        if line.starts_with('#') {
-            return None;
-        }
-        let fields = split_escaped(line);
-        let [host, port, database, user, password] = fields.as_slice() else {
-            return None;
-        };
-        let own_user = self.config.get_user().unwrap_or_default();
-        let own_database = self.config.get_dbname().unwrap_or(own_user);
-        let is = |pattern: &String, value: &str| pattern == "*" || pattern == value;
-        let host_fits = match own_host {
-            Some(Host::Tcp(name)) => is(host, name),
-            // A socket is known by its folder, and the usual one by the name of the machine.
-            Some(Host::Unix(path)) => is(host, &path.to_string_lossy()) || host == "localhost",
-            None => host == "*",
-        };
-        let fits = host_fits
-            && is(port, &own_port.to_string())
-            && is(database, own_database)
-            && is(user, own_user);
-        fits.then(|| password.clone())
-    }
-}
-
-/// Splits at colons that no backslash stands before.
-fn split_escaped(line: &str) -> Vec<String> {
-    let mut fields = Vec::new();
-    let mut field = String::new();
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => field.extend(chars.next()),
-            ':' if fields.len() < 4 => fields.push(std::mem::take(&mut field)),
-            c => field.push(c),
-        }
-    }
-    fields.push(field);
-    fields
 }
 
 /// What `sslrootcert` says instead of a file.
@@ -374,39 +300,6 @@ mod tests {
         }
         let error = Dsn::parse("postgres://u:secret@h:port/d").unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
-    }
-
-    #[test]
-    fn passwords_come_from_the_url_the_environment_and_the_file_in_this_order() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("pgpass");
-        let lines = "# comment\nother:*:*:*:no\nh:5433:d:u:p\\:q\\\\\n/run/pg:1:d:u:of the socket\n\
-             *:*:*:*:last\n";
-        std::fs::write(&file, lines).unwrap();
-        let password = |dsn: &str, env: Option<&str>| {
-            let mut server = Dsn::parse(dsn).unwrap().server().unwrap();
-            server.take_password(env, Some(&file));
-            let config = &server.config;
-            let hosts = config.get_hosts().iter().zip(config.get_ports());
-            let passwords = hosts.map(|(host, port)| server.password_for(Some(host), *port));
-            let text = |password: Option<Vec<u8>>| String::from_utf8(password.unwrap()).unwrap();
-            passwords.map(text).collect::<Vec<_>>()
-        };
-        assert_eq!(password("postgres://u:url@h/d", Some("env")), ["url"]);
-        assert_eq!(
-            password("postgres://u:a%40b%2Fc%3Ad%25@h/d", None),
-            ["a@b/c:d%"]
-        );
-        assert_eq!(password("postgres://u@h/d", Some("env")), ["env"]);
-        assert_eq!(password("postgres://u@h:5433/d", None), ["p:q\\"]);
-        assert_eq!(password("postgres://u@h/d", None), ["last"]);
-        // Nobody is told the password of another.
-        let both = password("postgres://u@x:5432,h:5433/d", None);
-        assert_eq!(both, ["last", "p:q\\"]);
-        assert_eq!(
-            password("postgres:///d?user=u&port=1&host=/run/pg", None),
-            ["of the socket"]
-        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | `dsn`, `tls` | where the server is, and how it is spoken to |
+//! | `dsn`, `password`, `tls` | where the server is, and how it is spoken to |
 //! | `pool`, `connect` | connections |
 //! | `migrate` | tables and views, as numbered migrations |
 //! | `adopt` | databases that another program made |
@@ -30,6 +30,7 @@ mod ingested;
 mod layout;
 mod merge;
 mod migrate;
+mod password;
 mod pool;
 mod read;
 mod scratch;
