@@ -11,6 +11,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -69,6 +70,18 @@ pub(crate) struct Session {
     client: Client,
     /// Since when the server owes an answer; `None` while it may take its time.
     owes_since: watch::Sender<Option<Instant>>,
+    /// The task without which the client is closed.
+    driver: AbortHandle,
+    is_cut: AtomicBool,
+}
+
+impl Session {
+    /// Closes the connection: its answers no longer belong to what is asked.
+    pub(crate) fn cut(&self) {
+        // The task ends a moment later.
+        self.is_cut.store(true, Ordering::Relaxed);
+        self.driver.abort();
+    }
 }
 
 impl Deref for Session {
@@ -146,8 +159,14 @@ impl Endpoint {
                 }
             }
         });
+        let session = Session {
+            client,
+            owes_since,
+            driver: task.abort_handle(),
+            is_cut: AtomicBool::new(false),
+        };
         Conn {
-            client: Session { client, owes_since },
+            client: session,
             broken: false,
             driver: Some(task.abort_handle()),
         }
@@ -242,7 +261,9 @@ impl Connector for Endpoint {
     }
 
     fn is_open(conn: &Conn) -> bool {
-        !conn.broken && !conn.client.client.is_closed()
+        !conn.broken
+            && !conn.client.is_cut.load(Ordering::Relaxed)
+            && !conn.client.client.is_closed()
     }
 
     fn has_no_room(error: &ConnectError) -> bool {

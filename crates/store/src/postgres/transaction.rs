@@ -242,7 +242,16 @@ pub(crate) async fn copy_open<T: Copy>(
         return Ok(None);
     }
     let statement = statement?;
-    let sink = client.copy_in(&statement).await?;
+    let sink = match client.copy_in(&statement).await {
+        Ok(sink) => sink,
+        Err(error) => {
+            // After a copy that could not begin (a lock, a right) the library ends it once more,
+            // and the server answers once more: from here on every answer would be taken for the
+            // next one.
+            client.cut();
+            return Err(error);
+        }
+    };
     drop(statement);
     pin_mut!(sink);
     let mut chunk = BytesMut::with_capacity(COPY_CHUNK + 1_024);

@@ -103,6 +103,32 @@ async fn a_lock_that_is_not_given_55p03() {
     write_new(&store, vec![bar(1, 2.0, 2)]).await;
 }
 
+/// The client library sends one message too many after a copy that could not begin, and the session
+/// is then one answer behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_could_not_begin_leaves_no_session_out_of_step() {
+    let Some(server) = Server::find() else { return };
+    let database = server.make("").await;
+    let impatient = OpenOptions {
+        statement_timeout: Duration::from_secs(1),
+        ..OpenOptions::default()
+    };
+    let store = Store::open(&database.url, impatient).await.unwrap();
+    for round in 0..6 {
+        database.run("BEGIN; LOCK TABLE bars IN SHARE MODE").await;
+        let batch = |half: i64| -> Vec<Bar> {
+            let first = round * 200 + half * 100;
+            (first..first + 100).map(|m| bar(m, 1.0, 1)).collect()
+        };
+        let report = write(&store, batch(0)).await;
+        kept(&report, WAITS, "55P03", &["lock timeout"]);
+        database.run("ROLLBACK").await;
+        write_new(&store, batch(0)).await;
+        write_new(&store, batch(1)).await;
+    }
+    assert_eq!(all::<Bar>(&store).await, rows(1_200));
+}
+
 #[tokio::test]
 async fn a_session_ended_by_an_administrator_57p01() {
     let Some(server) = Server::find() else { return };
