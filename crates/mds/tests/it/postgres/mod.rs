@@ -3,8 +3,11 @@
 //! may be made. `scripts/test` starts one.
 
 mod aborts;
+mod cluster;
 mod cuts;
 mod faults;
+mod kills;
+mod outages;
 mod proxy;
 mod sessions;
 
