@@ -1,22 +1,24 @@
 //! Every way in which a network fails, while four workers write.
 
-use std::time::Duration;
-
 use mds_coordinator::CircuitState;
 
 use super::proxy::{AtCommit, Mode, Proxy};
-use super::{Server, Writing, bar, quick, until};
+use super::{GUARD, Server, Writing, bar, quick, until};
 
 const ROWS: u64 = 4_000;
 
 /// Writes; breaks what lies between in the middle of it; mends it when the coordinator has noticed
-/// and half as much again waits. Answers with the last error.
-async fn through(mode: Mode, workers: usize) -> Option<String> {
-    let server = Server::find().await?;
+/// and half as much again waits.
+///
+/// The coordinator itself never gives a write up: whatever hangs is ended by the store.
+async fn through(mode: Mode, workers: usize) {
+    let Some(server) = Server::find().await else {
+        return;
+    };
     let proxy = Proxy::start(server.address).await;
     let url = server.url(proxy.address, "&connect_timeout=1");
     let writing = Writing::start(&url, quick(), |c| {
-        c.workers(workers).write_timeout(Duration::from_secs(30))
+        c.workers(workers).write_timeout(10 * GUARD)
     })
     .await;
     writing.submit((0..ROWS).map(|n| bar(n, 1))).await;
@@ -25,7 +27,6 @@ async fn through(mode: Mode, workers: usize) -> Option<String> {
     proxy.set(mode);
     writing.submit((ROWS..2 * ROWS).map(|n| bar(n, 1))).await;
     until(|| coordinator.health().circuit_state == CircuitState::Open).await;
-    let error = coordinator.last_error();
     proxy.set(Mode::Pass);
     // New ones are written as well.
     writing
@@ -35,9 +36,6 @@ async fn through(mode: Mode, workers: usize) -> Option<String> {
     assert_eq!((stats.written, stats.superseded), (3 * ROWS, 0));
     assert_eq!((letters, stats.dropped.total()), (0, 0));
     assert_eq!(server.rows_and_keys().await, (3 * ROWS, 3 * ROWS));
-    let error = error.expect("the fault was noticed");
-    assert!(!error.contains("write_timeout"), "{error}");
-    Some(error)
 }
 
 macro_rules! faults {

@@ -8,6 +8,7 @@ mod cuts;
 mod faults;
 mod kills;
 mod outages;
+mod program;
 mod proxy;
 mod sessions;
 

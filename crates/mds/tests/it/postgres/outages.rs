@@ -9,17 +9,25 @@ use mds_coordinator::{CircuitBreaker, DeadLetterQueue, Metrics, Stats, WriteCoor
 use mds_core::{Bar, Timestamp};
 use mds_store::{OpenOptions, Store, StoreUrl};
 
+use tokio::sync::watch;
+
 use super::cluster::Cluster;
 use super::proxy::Proxy;
 
 /// Far longer than anything here takes.
 const GUARD: Duration = Duration::from_secs(900);
-/// Over how long a rate is taken.
+/// 2024-11-01T00:00:00Z.
+const START: i64 = 1_730_419_200_000_000;
+const MINUTE: i64 = 60_000_000;
+/// How long the server is at work between two outages, at least.
+const AT_WORK: Duration = Duration::from_secs(1);
+/// Over how long the rate after an outage is taken.
 const WINDOW: Duration = Duration::from_millis(250);
 
 /// What is done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
+    /// Rows that are handed in at least: producers go on until the last outage is over.
     pub(crate) rows: u64,
     pub(crate) producers: u64,
     pub(crate) workers: usize,
@@ -34,7 +42,7 @@ pub(crate) struct Plan {
 pub(crate) struct Outage {
     /// From the kill until the server took a connection again.
     pub(crate) away: Duration,
-    /// Rows a second just before the kill.
+    /// Rows a second since the outage before.
     pub(crate) rate_before: f64,
     /// From the server's return until the rate was above 80 % of that.
     pub(crate) back_after: Duration,
@@ -52,12 +60,20 @@ pub(crate) fn allowed(workers: usize, away: Duration) -> usize {
 /// What came of it.
 #[derive(Debug)]
 pub(crate) struct Report {
-    pub(crate) outages: Vec<Outage>,
     pub(crate) stats: Stats,
     pub(crate) letters: usize,
     /// Rows in the table, and different keys among them.
     pub(crate) stored: (u64, u64),
-    pub(crate) seconds: f64,
+}
+
+impl Report {
+    /// Whether every row that was handed in is stored, once, and counted as written.
+    pub(crate) fn is_whole(&self) -> bool {
+        let Stats {
+            submitted, written, ..
+        } = self.stats;
+        self.stored == (submitted, submitted) && written == submitted && self.letters == 0
+    }
 }
 
 /// How many rows were written at which moment.
@@ -73,19 +89,23 @@ impl Samples {
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "rows of one run")]
     fn rate(&self) -> f64 {
         match (self.0.front(), self.0.back()) {
             (Some(first), Some(last)) if last.0 - first.0 >= WINDOW / 2 => {
-                (last.1 - first.1) as f64 / (last.0 - first.0).as_secs_f64()
+                per_second(last.1 - first.1, last.0 - first.0)
             }
             _ => 0.0,
         }
     }
 }
 
-/// Runs the plan on a server of its own.
-pub(crate) async fn run(cluster: &Cluster, plan: Plan) -> Report {
+#[expect(clippy::cast_precision_loss, reason = "rows of one run")]
+fn per_second(rows: u64, time: Duration) -> f64 {
+    rows as f64 / time.as_secs_f64()
+}
+
+/// Runs the plan on a server of its own; tells of each outage when it is over.
+pub(crate) async fn run(cluster: &Cluster, plan: Plan, mut tell: impl FnMut(Outage)) -> Report {
     let proxy = Proxy::start(cluster.address).await;
     let (_, admin) = cluster.is_back().await;
     let database = format!("outages_{}", plan.workers);
@@ -108,22 +128,24 @@ pub(crate) async fn run(cluster: &Cluster, plan: Plan) -> Report {
         .start()
         .unwrap();
     let coordinator = Arc::new(coordinator);
-    let started = Instant::now();
+    let (is_over, over) = watch::channel(false);
     let producers: Vec<_> = (0..plan.producers)
-        .map(|producer| tokio::spawn(produce(Arc::clone(&coordinator), plan, producer)))
+        .map(|number| {
+            let (coordinator, over) = (Arc::clone(&coordinator), over.clone());
+            tokio::spawn(produce(coordinator, plan, number, over))
+        })
         .collect();
     let mut random = fastrand::Rng::with_seed(plan.seed);
-    let mut outages = Vec::new();
-    for kill in 1..=plan.kills {
-        let due = plan.rows * kill / (plan.kills + 1);
+    for _ in 0..plan.kills {
+        let more = plan.rows / (plan.kills + 1);
         let away = Duration::from_millis(random.u64(plan.away_ms.0..=plan.away_ms.1));
-        outages.push(outage(cluster, &proxy, &coordinator, due, away).await);
+        tell(outage(cluster, &proxy, &coordinator, more, away).await);
     }
+    is_over.send_replace(true);
     for producer in producers {
         producer.await.unwrap();
     }
     let flushed = coordinator.flush(GUARD).await;
-    let seconds = started.elapsed().as_secs_f64();
     assert_eq!(flushed.outstanding, 0, "{:?}", coordinator.last_error());
     let stats = coordinator.stop(true, GUARD).await.stats;
     store.close().await;
@@ -135,43 +157,41 @@ pub(crate) async fn run(cluster: &Cluster, plan: Plan) -> Report {
     let row = admin.query_one(sql, &[]).await.unwrap();
     let count = |index| u64::try_from(row.get::<_, i64>(index)).unwrap();
     Report {
-        outages,
         stats,
         letters: letters.list(LetterFilter::default()).unwrap().len(),
         stored: (count(0), count(1)),
-        seconds,
     }
 }
 
-/// Hands in the bars of one producer.
-async fn produce(coordinator: Arc<WriteCoordinator<Bar>>, plan: Plan, producer: u64) {
-    let own = (producer..plan.rows).step_by(usize::try_from(plan.producers).unwrap());
-    let mut numbers = own.peekable();
-    while numbers.peek().is_some() {
+/// Hands in the bars of one producer, a thousand at a time.
+async fn produce(
+    coordinator: Arc<WriteCoordinator<Bar>>,
+    plan: Plan,
+    producer: u64,
+    over: watch::Receiver<bool>,
+) {
+    let mut number = 0;
+    while number < plan.rows / plan.producers || !*over.borrow() {
         let bar = |number: u64| Bar {
             vendor: "outages".into(),
-            symbol: format!("P{producer}S{}", number / plan.producers % 50)
-                .as_str()
-                .into(),
-            ts: Timestamp::from_micros(
-                1_730_419_200_000_000
-                    + i64::try_from(number / plan.producers / 50).unwrap() * 60_000_000,
-            ),
+            symbol: format!("P{producer}S{}", number % 50).as_str().into(),
+            ts: Timestamp::from_micros(START + i64::try_from(number / 50).unwrap() * MINUTE),
             close_price: Some(f64::from(u32::try_from(number).unwrap())),
             revision: 1,
             ..Bar::default()
         };
-        let mut rows: VecDeque<Bar> = numbers.by_ref().take(1_000).map(bar).collect();
+        let mut rows: VecDeque<Bar> = (number..number + 1_000).map(bar).collect();
         coordinator.submit_many(&mut rows).await.unwrap();
+        number += 1_000;
     }
 }
 
-/// Kills the server when so many rows are written, and starts it again.
+/// Kills the server when so many more rows are written, and a second has gone by; starts it again.
 async fn outage(
     cluster: &Cluster,
     proxy: &Proxy,
     coordinator: &WriteCoordinator<Bar>,
-    due: u64,
+    more: u64,
     away: Duration,
 ) -> Outage {
     let mut samples = Samples(VecDeque::new());
@@ -180,11 +200,11 @@ async fn outage(
         samples.add(written);
         (written, samples.rate())
     };
-    let begun = Instant::now();
+    let (begun, first) = (Instant::now(), coordinator.stats().written);
     let rate_before = loop {
-        let (written, rate) = look();
-        if written >= due && rate > 0.0 {
-            break rate;
+        let (written, _) = look();
+        if written >= first + more && begun.elapsed() >= AT_WORK {
+            break per_second(written - first, begun.elapsed());
         }
         assert!(
             begun.elapsed() < GUARD,
@@ -200,9 +220,7 @@ async fn outage(
     cluster.launch();
     let (returned, _admin) = cluster.is_back().await;
     loop {
-        let (written, rate) = look();
-        // At the end there is nothing left to be fast with.
-        if rate >= 0.8 * rate_before || written >= coordinator.stats().submitted {
+        if look().1 >= 0.8 * rate_before {
             break;
         }
         assert!(

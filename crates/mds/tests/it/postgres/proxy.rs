@@ -74,10 +74,23 @@ struct Shared {
     cut_after: AtomicU64,
 }
 
+impl Shared {
+    fn set(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+        if matches!(mode, Mode::Refuse | Mode::Cut | Mode::Orphan) {
+            self.cut();
+        }
+    }
+
+    fn cut(&self) {
+        self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.task.abort();
-        self.cut();
+        self.shared.cut();
     }
 }
 
@@ -104,15 +117,22 @@ impl Proxy {
 
     /// What it does from now on, also with connections that are open.
     pub(crate) fn set(&self, mode: Mode) {
-        self.shared.mode.send_replace(mode);
-        if matches!(mode, Mode::Refuse | Mode::Cut | Mode::Orphan) {
-            self.cut();
-        }
+        self.shared.set(mode);
     }
 
-    /// Cuts all connections that are open.
-    pub(crate) fn cut(&self) {
-        self.shared.epoch.send_modify(|epoch| *epoch += 1);
+    /// What it does from the commit of rows of this number on.
+    pub(crate) fn set_at_commit(&self, number: u64, mode: Mode) {
+        let shared = Arc::downgrade(&self.shared);
+        let mut commits = 0;
+        self.at_commit(move || {
+            commits += 1;
+            if let Some(shared) = shared.upgrade()
+                && commits == number
+            {
+                shared.set(mode);
+            }
+            AtCommit::Pass
+        });
     }
 
     /// Asks `decide` at each COMMIT of rows.
