@@ -76,6 +76,17 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// From now on until it is at rest the server answers each statement within its time: if it
+    /// does not, the connection is closed.
+    pub(crate) fn expects_answers(&self) {
+        self.owes_since.send_replace(Some(Instant::now()));
+    }
+
+    /// From now on a statement takes as long as it takes.
+    pub(crate) fn takes_its_time(&self) {
+        self.owes_since.send_replace(None);
+    }
+
     /// Closes the connection: its answers no longer belong to what is asked.
     pub(crate) fn cut(&self) {
         // The task ends a moment later.
@@ -110,10 +121,9 @@ impl Drop for Conn {
 }
 
 impl Conn {
-    /// From now on until it is at rest the server answers each statement within its time: if it
-    /// does not, the connection is closed.
+    /// See [`Session::expects_answers`].
     pub(crate) fn expects_answers(&self) {
-        self.client.owes_since.send_replace(Some(Instant::now()));
+        self.client.expects_answers();
     }
 }
 
@@ -271,7 +281,7 @@ impl Connector for Endpoint {
     }
 
     fn rest(conn: &Conn) {
-        conn.client.owes_since.send_replace(None);
+        conn.client.takes_its_time();
     }
 
     fn retire(mut conn: Conn) {

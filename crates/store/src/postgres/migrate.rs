@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
 use super::adopt::{self, Adoption, Found};
-use super::connect::Conn;
+use super::connect::{Conn, Session};
 use super::layout::{self, Layout};
 use super::{failed, timescale};
 use crate::{MigrationReport, MigrationStep, OpenOptions, StoreError};
@@ -122,14 +122,17 @@ pub(crate) async fn open(
     (result.is_ok().then_some(conn), result)
 }
 
-async fn opened(client: &Client, options: &OpenOptions) -> Result<Opened, MigrateError> {
+async fn opened(client: &Session, options: &OpenOptions) -> Result<Opened, MigrateError> {
+    client.expects_answers();
     // To alter what somebody else made is nothing to do on the side.
     let State::Ours(mut found) = state_of(client).await? else {
         return Err(MigrateError::NotAdopted);
     };
     let wanted = MIGRATIONS.last().map_or(0, |m| m.version);
     if found < wanted && options.migrate && !options.read_only {
+        client.takes_its_time();
         found = apply(client, options, false).await?.to;
+        client.expects_answers();
     }
     if found != wanted {
         return Err(MigrateError::Outdated { found, wanted });

@@ -416,7 +416,6 @@ impl PostgresStore {
             let opening = opening.clone();
             let (part, is_last) = self
                 .with("delete records", move |conn| async move {
-                    conn.expects_answers();
                     let result = async {
                         // Not what was read a while ago: others may have made it a hypertable.
                         let layout = layout::read(&conn.client).await?;
@@ -453,9 +452,14 @@ impl PostgresStore {
     }
 
     pub(super) async fn kept_revision(&self) -> Result<i64, StoreError> {
-        let sql = "SELECT last_revision FROM mds_meta".to_owned();
-        self.one("read the last revision", None, sql, |row| row.try_get(0))
-            .await
+        self.with("read the last revision", |conn| async move {
+            conn.expects_answers();
+            let sql = "SELECT last_revision FROM mds_meta";
+            let result = conn.client.query_typed_one(sql, &[]).await;
+            let back = super::at_rest(conn, result.as_ref().err());
+            (back, result.and_then(|row| row.try_get(0)))
+        })
+        .await
     }
 
     /// The text that opens a transaction which reads; it speaks for `tenant` where row security
