@@ -48,12 +48,40 @@ async fn a_lost_answer_to_a_commit_loses_nothing_and_counts_once() {
         let (lost, committed) = (after.0 - before.0, after.1 - before.1);
         println!("batches of {batch}: {lost} cut before COMMIT, {committed} after it");
         assert!(lost >= 50 && committed >= 50, "{lost} {committed}");
-        assert_eq!(lost + committed, 2 * CUTS);
+        // A COMMIT that was to be let through alone may have been one of what had failed.
+        assert!(lost + committed <= 2 * CUTS);
         assert_eq!((stats.written, stats.superseded), (2 * rows, 0));
         assert_eq!(letters, 0);
         assert_eq!(server.rows_and_keys().await, (rows, rows));
         let newest = "SELECT count(*) FROM bars WHERE revision = 2";
         let newest: i64 = server.admin.query_one(newest, &[]).await.unwrap().get(0);
         assert_eq!(newest, i64::try_from(rows).unwrap());
+    }
+}
+
+/// Of 6,000 rows 60 are refused: each makes one letter, however often the answer was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_rows_make_one_letter_each_whatever_is_lost() {
+    let Some(server) = Server::find().await else {
+        return;
+    };
+    server
+        .does("ALTER TABLE bars ADD CONSTRAINT no_thirteen CHECK (close_price::int8 % 100 <> 13)")
+        .await;
+    let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed())));
+    let proxy = Proxy::start(server.address).await;
+    let url = server.url(proxy.address, "");
+    for batch in [100, 20] {
+        server.does("TRUNCATE bars").await;
+        let before = proxy.cuts();
+        proxy.at_commit(by_chance(Arc::clone(&random), 40));
+        let writing = Writing::start(&url, quick(), |c| c.batch_size(batch)).await;
+        writing.submit((0..6_000).map(|n| bar(n, 1))).await;
+        let (stats, letters) = writing.stop().await;
+        let after = proxy.cuts();
+        assert!(after.0 > before.0 && after.1 > before.1);
+        assert_eq!((stats.written, stats.superseded), (5_940, 0));
+        assert_eq!((letters, stats.dead_lettered.total()), (60, 60));
+        assert_eq!(server.rows_and_keys().await, (5_940, 5_940));
     }
 }

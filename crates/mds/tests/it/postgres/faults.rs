@@ -1,9 +1,11 @@
 //! Every way in which a network fails, while four workers write.
 
 use mds_coordinator::CircuitState;
+use mds_core::{Bar, Batch, ErrorKind, Sink as _};
+use mds_store::{Query, Store};
 
 use super::proxy::{AtCommit, Mode, Proxy};
-use super::{GUARD, Server, Writing, bar, quick, until};
+use super::{END_ALL, GUARD, Server, Writing, bar, quick, until};
 
 const ROWS: u64 = 4_000;
 
@@ -65,6 +67,53 @@ faults! {
     connections_cut_in_the_middle_of_the_welcome: Mode::CutAfterReceived(20),
     /// Less than a write can do with.
     a_line_that_is_too_slow: Mode::Slow(500),
+}
+
+/// A reader hears of it: it never takes a part for the whole. Some bytes are those of the welcome,
+/// some those of rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_cut_is_an_error_and_no_shorter_answer() {
+    let Some(server) = Server::find().await else {
+        return;
+    };
+    let proxy = Proxy::start(server.address).await;
+    let url = server.url(proxy.address, "&connect_timeout=1");
+    let store = Store::open(&url, quick()).await.unwrap();
+    let rows: Vec<Bar> = (0..ROWS).map(|n| bar(n, 1)).collect();
+    let report = store.sink::<Bar>().write(Batch::from(rows.clone())).await;
+    assert!(report.error.is_none(), "{:?}", report.error);
+    let all = || store.query::<Bar>(Query::default()).collect();
+    for received in [10, 300, 600, 2_000, 20_000, 100_000, 200_000] {
+        server.does(END_ALL).await;
+        proxy.set(Mode::CutAfterReceived(received));
+        let error = all().await.expect_err("all of it needs more");
+        assert_eq!(error.kind(), ErrorKind::Environment, "{error}");
+    }
+    proxy.set(Mode::Pass);
+    assert_eq!(all().await.unwrap(), rows);
+}
+
+/// To open a store takes a few short answers: they are not waited for for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_falls_silent_while_a_store_is_opened() {
+    let Some(server) = Server::find().await else {
+        return;
+    };
+    let proxy = Proxy::start(server.address).await;
+    let url = server.url(proxy.address, "&connect_timeout=1");
+    for received in [0, 10, 300, 450, 500, 550, 600] {
+        proxy.set(Mode::StallAfterReceived(received));
+        let opening = Store::open(&url, quick());
+        let opened = tokio::time::timeout(GUARD, opening)
+            .await
+            .expect("it hangs");
+        let error = opened.expect_err("the server is silent");
+        assert_eq!(error.kind(), ErrorKind::Environment, "{error}");
+        proxy.set(Mode::Pass);
+        let store = Store::open(&url, quick()).await.unwrap();
+        assert_eq!(store.last_revision().await.unwrap(), 0);
+        store.close().await;
+    }
 }
 
 /// Slow is no outage: nothing fails.

@@ -45,6 +45,10 @@ pub(crate) struct Server {
     pub(crate) admin: Client,
 }
 
+/// Ends all sessions but the administrator's.
+pub(crate) const END_ALL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+     WHERE datname = current_database() AND pid <> pg_backend_pid()";
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 impl Server {

@@ -41,6 +41,8 @@ pub(crate) enum Mode {
     CutAfterSent(usize),
     /// Each connection is cut when it has carried so many bytes to the client.
     CutAfterReceived(usize),
+    /// Each connection carries so many bytes to the client, and then no more.
+    StallAfterReceived(usize),
 }
 
 /// What to do with a COMMIT of rows.
@@ -349,14 +351,23 @@ impl Answers<'_> {
             }
             let stalls =
                 |mode: &Mode| matches!(mode, Mode::Stall | Mode::StallAnswers | Mode::HalfOpen);
-            let limit = match *self.mode.borrow() {
-                Mode::CutAfterReceived(limit) => limit.saturating_sub(carried),
+            let now = *self.mode.borrow();
+            let limit = match now {
+                Mode::CutAfterReceived(limit) | Mode::StallAfterReceived(limit) => {
+                    limit.saturating_sub(carried)
+                }
                 _ => usize::MAX,
             };
             let is_last = bytes.len() >= limit;
             bytes.truncate(limit);
             carried += bytes.len();
-            if !hand_on(&mut bytes, to, &mut self.mode, stalls).await || is_last {
+            if !hand_on(&mut bytes, to, &mut self.mode, stalls).await {
+                return;
+            }
+            if is_last {
+                if matches!(now, Mode::StallAfterReceived(_)) {
+                    drop(self.mode.wait_for(|mode| *mode != now).await);
+                }
                 return;
             }
         }

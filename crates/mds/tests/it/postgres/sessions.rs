@@ -5,16 +5,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use mds_coordinator::{CircuitBreaker, CircuitState};
-use mds_core::{Bar, Batch, RowOutcome, Sink as _};
+use mds_core::{Bar, Batch, ErrorKind, RowOutcome, Sink as _};
 use mds_store::Store;
 
 use super::proxy::{Mode, Proxy};
-use super::{GUARD, Server, Writing, bar, quick, until};
+use super::{END_ALL, GUARD, Server, Writing, bar, quick, until};
 
 const ROWS: u64 = 5_000;
-/// Ends all sessions but the administrator's.
-const END_ALL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-     WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
 /// Everything is in, once, and counted so.
 async fn all_is_in(server: &Server, writing: Writing, rows: u64) {
@@ -159,6 +156,27 @@ async fn of_several_hosts_one_that_answers_is_enough() {
         all_is_in(&server, writing, 2 * ROWS).await;
         second.set(Mode::Pass);
     }
+}
+
+/// `localhost` is two addresses on most machines, and the proxy listens at one of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_addresses_of_a_name_one_that_answers_is_enough() {
+    let Some(server) = Server::find().await else {
+        return;
+    };
+    let proxy = Proxy::start(server.address).await;
+    let url = server.url(proxy.address, "").to_string();
+    let url = url.replace("@127.0.0.1:", "@localhost:").parse().unwrap();
+    let writing = Writing::start(&url, quick(), |c| c).await;
+    writing.submit((0..ROWS).map(|n| bar(n, 1))).await;
+    writing.flush().await;
+    assert_eq!(writing.coordinator.last_error(), None);
+    all_is_in(&server, writing, ROWS).await;
+    let gone = "postgres://nobody@no.such.host.invalid/nothing"
+        .parse()
+        .unwrap();
+    let error = Store::open(&gone, quick()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Environment, "{error}");
 }
 
 /// An outage costs few attempts, whoever wants to write.
