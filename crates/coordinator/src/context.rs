@@ -223,6 +223,17 @@ impl<T> Context<T> {
         }
     }
 
+    /// The latest error, where no write has succeeded since.
+    pub(crate) fn standing_error(&self) -> Option<String> {
+        let is_failing =
+            self.is_open() || self.failing_for().is_some() || self.fatal.load(Ordering::Relaxed);
+        let last = self
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        last.clone().filter(|_| is_failing)
+    }
+
     pub(crate) fn observe_latency<'a>(&self, rows: impl Iterator<Item = &'a RowMeta>) {
         let now = self.queue.now();
         // Rows of one submit share their moment: one observation per row, one computation per run.

@@ -364,6 +364,18 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
             .take()
     }
 
+    /// The letters of what a stop took away, with what the store last said where it is the reason.
+    fn last_jobs(&self, left: Vec<Revoked<T>>) -> Vec<Job<T>> {
+        let mut unwritten = "not written before the deadline of the stop".to_owned();
+        if let Some(error) = self.context.standing_error() {
+            unwritten.push_str("; the store: ");
+            unwritten.push_str(&error);
+        }
+        left.into_iter()
+            .map(|left| last_job(left, &unwritten))
+            .collect()
+    }
+
     async fn settle_left(
         &self,
         left: Vec<Revoked<T>>,
@@ -372,7 +384,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         if left.is_empty() {
             return (Vec::new(), Vec::new());
         }
-        let jobs: Arc<Vec<Job<T>>> = Arc::new(left.into_iter().map(last_job).collect());
+        let jobs = Arc::new(self.last_jobs(left));
         let letters = &self.context.letters;
         let written = letters.sink.is_some()
             && matches!(
@@ -517,16 +529,13 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     }
 }
 
-/// The letters of what a stop took away. What was pushed out by newer records and still waited for
+/// The letter of what a stop took away. What was pushed out by newer records and still waited for
 /// its letter keeps that reason.
-fn last_job<T>(left: Revoked<T>) -> Job<T> {
+fn last_job<T>(left: Revoked<T>, unwritten: &str) -> Job<T> {
     let (reason, error) = if left.told {
         (Reason::Overflow, OVERFLOWED)
     } else {
-        (
-            Reason::Shutdown,
-            "not written before the deadline of the stop",
-        )
+        (Reason::Shutdown, unwritten)
     };
     let cause = Arc::new(Cause {
         reason,
@@ -628,7 +637,7 @@ impl<T: Send + Sync + 'static> Drop for WriteCoordinator<T> {
         context.raise(Phase::Halted);
         let left = context.queue.revoke_all();
         if !left.is_empty() {
-            let jobs: Arc<Vec<Job<T>>> = Arc::new(left.into_iter().map(last_job).collect());
+            let jobs = Arc::new(self.last_jobs(left));
             let letters = &context.letters;
             let written = append_last(letters, &jobs);
             if !written {

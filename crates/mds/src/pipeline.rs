@@ -52,12 +52,15 @@ pub(crate) async fn open_store(context: &Context, max_outage: Duration) -> anyho
     context.open(options).await
 }
 
-/// Closes the store, unless a write in it never ends.
-pub(crate) async fn close_store(store: &Store) {
-    if tokio::time::timeout(STOP_TIMEOUT, store.close())
-        .await
-        .is_err()
-    {
+/// Closes the store, unless a write in it never ends; what a stop has not waited for to its end is
+/// not waited for again.
+pub(crate) async fn close_store(store: &Store, stop_timed_out: bool) {
+    let limit = if stop_timed_out {
+        CLOSE_TIMEOUT
+    } else {
+        STOP_TIMEOUT
+    };
+    if tokio::time::timeout(limit, store.close()).await.is_err() {
         tracing::warn!("the store is still at work; it is left to itself");
     }
 }
@@ -137,6 +140,8 @@ pub(crate) fn describe<R: MarketRecord>(row: &Sourced<R>, letter: &mut LetterDra
 
 /// How long a command that ends waits for what it accepted.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the store may take to close where a write was left behind.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The runtime of a command.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

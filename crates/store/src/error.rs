@@ -82,7 +82,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Something in the database has to be changed by a person before it can be migrated.
-    #[error("{}: the database cannot be migrated as it is, and nothing was changed:{}", path.display(), items(problems))]
+    #[error("{}: the database cannot be used as it is, and nothing was changed:{}", path.display(), items(problems))]
     Unfit {
         /// The address, without its password.
         path: PathBuf,

@@ -61,7 +61,7 @@ pub use query::{Chunks, Freshness, KindStats, LatestPrice, Order, Query, StoreSt
 pub use sqlite::StoredRecord;
 #[doc(hidden)]
 pub use store::LockOrder;
-pub use store::{OpenOptions, Store, StoreSink};
+pub use store::{MissingRights, OpenOptions, Store, StoreSink};
 pub use timescale::{TimescaleMode, TimescaleOptions};
 pub use url::{StoreUrl, StoreUrlError};
 

@@ -44,6 +44,15 @@ pub struct OpenOptions {
     pub lock_order: LockOrder,
 }
 
+/// What a role may not do with a table that writing needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingRights {
+    /// The name of the table.
+    pub table: String,
+    /// Of `SELECT`, `INSERT` and `UPDATE`, those that it lacks.
+    pub rights: Vec<String>,
+}
+
 /// In which order rows are locked on a server.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -246,6 +255,19 @@ impl Store {
         match &self.backend {
             Backend::Sqlite(store) => store.check().await,
             Backend::Postgres(store) => store.check().await,
+        }
+    }
+
+    /// The rights that the role of a server lacks to write, by table; none for a store that is a
+    /// file, which [`Store::check`] tells all about.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Server`] where the server cannot be asked.
+    pub async fn missing_rights(&self) -> Result<Vec<MissingRights>, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(Vec::new()),
+            Backend::Postgres(store) => store.missing_rights().await,
         }
     }
 

@@ -50,8 +50,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     match args.what {
         What::Show { json: false } => show(context)?,
         What::Show { json: true } => show_json(context)?,
-        // Loading the settings has checked them; an error never gets here.
+        // Loading the settings has checked all but what is inside of an address.
         What::Check => {
+            context.store_url()?;
             let set = context
                 .settings
                 .iter()

@@ -3,7 +3,7 @@
 use mds_coordinator::dead_letter::{DeadLetterQueue, DlqOptions, LetterFilter};
 use mds_core::time::MICROS_PER_SECOND;
 use mds_core::{Kind, RevisionClock};
-use mds_store::OpenOptions;
+use mds_store::{MissingRights, OpenOptions};
 use serde_json::{Value, json};
 
 use crate::commands::stats::bytes;
@@ -30,6 +30,9 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// The tables of the four kinds.
+const KIND_TABLES: [&str; 4] = ["bars", "options_snap", "fundamentals", "news"];
 
 /// How well something is, from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,12 +124,41 @@ async fn check_store(context: &Context) -> Vec<Check> {
         }),
         Err(error) => checks.push(failed(error.into())),
     }
+    match store.missing_rights().await {
+        Ok(missing) => checks.extend(check_rights(&missing)),
+        Err(error) => checks.push(failed(error.into())),
+    }
     match store.last_revision().await {
         Ok(last) => checks.push(check_revisions(last)),
         Err(error) => checks.push(failed(error.into())),
     }
     store.close().await;
     checks
+}
+
+/// A role that may not write all kinds may be meant to; one that may write none is not.
+fn check_rights(missing: &[MissingRights]) -> Option<Check> {
+    let of_table: Vec<String> = missing
+        .iter()
+        .map(|m| format!("{} on {}", m.rights.join(", "), m.table))
+        .collect();
+    let list = of_table.join("; ");
+    if missing.is_empty() {
+        return None;
+    }
+    let is_kind = |m: &&MissingRights| KIND_TABLES.contains(&m.table.as_str());
+    let kinds = missing.iter().filter(is_kind).count();
+    let some_can = kinds == missing.len() && kinds < KIND_TABLES.len();
+    Some(Check {
+        name: "rights",
+        status: if some_can {
+            Status::Degraded
+        } else {
+            Status::Failed
+        },
+        detail: format!("the role lacks {list}; GRANT what it needs"),
+        numbers: json!({ "missing": of_table }),
+    })
 }
 
 /// How far the revision that a server keeps runs ahead of the written ones.

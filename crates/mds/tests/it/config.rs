@@ -149,3 +149,14 @@ fn a_reader_that_closes_the_pipe_ends_the_command_quietly() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     assert_eq!(output.status.code(), Some(0));
 }
+
+#[test]
+fn check_looks_into_the_address_of_the_store() {
+    let place = Place::new();
+    let check = |url: &str| place.run_with_env(&["config", "check"], &[("MDS_STORE", url)]);
+    check("postgres://me@h/d?connect_timeout=3").code(0);
+    check("postgres://me@h/d?connect_timeoot=3").code(2).errors(&[
+        "store = \"postgres://me@h/d?connect_timeoot=3\" (environment MDS_STORE): not a PostgreSQL \
+         URL: unknown option `connect_timeoot`; write postgres://USER@HOST:PORT/DATABASE",
+    ]);
+}

@@ -290,6 +290,22 @@ async fn health_of_a_server_that_was_written_to_a_moment_ago_and_of_one_that_ref
             .contains("revisions     ok      not ahead of the clock"),
         "{outcome:?}"
     );
+    let name = database.url.rsplit('/').next().unwrap();
+    let role = format!("{name}_weak");
+    let grants = format!(
+        "CREATE ROLE {role} LOGIN; GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}; \
+         REVOKE INSERT, UPDATE ON news FROM {role}"
+    );
+    database.run(&grants).await;
+    let url = database.url.replace("postgres@", &format!("{role}@"));
+    let weak = place.run(&["health", "--store", &url]).code(0);
+    let told =
+        "rights        degraded  the role lacks INSERT, UPDATE on news; GRANT what it needs\n";
+    assert!(weak.stdout.contains(told), "{weak:?}");
+    let revoke = format!("REVOKE INSERT ON tenants FROM {role}");
+    database.run(&revoke).await;
+    let weak = place.run(&["health", "--store", &url]).code(1);
+    assert!(weak.stdout.contains("INSERT on tenants"), "{weak:?}");
     database
         .run(
             "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS \

@@ -133,6 +133,8 @@ fn shown(from: From, address: &str) -> String {
             place.write("pgpass", &format!("*:*:*:*:{SECRET}\n"));
             own.push("pgpass");
             let file = place.path("pgpass").display().to_string();
+            let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            fs::set_permissions(&file, private).unwrap();
             env.push(("MDS_STORE", address.to_owned()));
             env.push(("PGPASSFILE", file));
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 /// The address of a server, with everything in it; shows no password.
 #[derive(Clone, PartialEq, Eq)]
@@ -77,18 +77,27 @@ impl Dsn {
 
     pub(crate) fn server(&self) -> Result<Server, DsnError> {
         let (rest, own) = split_parameters(&self.text);
-        let mut config: Config = rest.parse().map_err(|error| DsnError::Malformed {
-            reason: reason_of(&error),
-        })?;
+        let mut config: Config = rest
+            .parse()
+            .map_err(|error| self.malformed(&reason_of(&error)))?;
+        let is_split = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
+        if config.get_hosts().iter().any(is_split) {
+            return Err(self.malformed("more than one @"));
+        }
         let (mode, verify) = own.security()?;
         config.ssl_mode(mode);
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(5));
         }
-        config
-            .keepalives_idle(Duration::from_secs(30))
-            .keepalives_interval(Duration::from_secs(10))
-            .keepalives_retries(3);
+        if !own.names("keepalives_idle") {
+            config.keepalives_idle(Duration::from_secs(30));
+        }
+        if config.get_keepalives_interval().is_none() {
+            config.keepalives_interval(Duration::from_secs(10));
+        }
+        if config.get_keepalives_retries().is_none() {
+            config.keepalives_retries(3);
+        }
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(Duration::from_secs(30));
         }
@@ -98,7 +107,7 @@ impl Dsn {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             config.host("localhost");
         }
-        if config.get_hosts().len() > 1 && !own.has_session_attrs {
+        if config.get_hosts().len() > 1 && !own.names("target_session_attrs") {
             // A writer has no use for a standby.
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
@@ -111,6 +120,20 @@ impl Dsn {
             },
             passwords: Vec::new(),
         })
+    }
+}
+
+impl Dsn {
+    /// The error of a text that is no address, with advice where a password seems to be the reason.
+    fn malformed(&self, reason: &str) -> DsnError {
+        let (_, rest) = self.text.split_once("://").unwrap_or_default();
+        let before_host = rest.rsplit_once('@').map_or("", |(before, _)| before);
+        let reason = if before_host.contains(['@', '/', '?', '#']) {
+            format!("{reason}; in a password, write %40 for @, %2F for /, %3F for ? and %23 for #")
+        } else {
+            reason.to_owned()
+        };
+        DsnError::Malformed { reason }
     }
 }
 
@@ -133,11 +156,16 @@ struct OwnParameters {
     root_cert: Option<PathBuf>,
     client_cert: Option<PathBuf>,
     client_key: Option<PathBuf>,
-    /// Which of several hosts is wanted is said, though not ours to understand.
-    has_session_attrs: bool,
+    /// The names of all others.
+    others: Vec<String>,
 }
 
 impl OwnParameters {
+    /// Whether a parameter is given, though not ours to understand.
+    fn names(&self, name: &str) -> bool {
+        self.others.iter().any(|other| other == name)
+    }
+
     /// What the modes of libpq mean.
     fn security(&self) -> Result<(SslMode, Verify), DsnError> {
         let wrong = |name, value: &str, allowed| {
@@ -191,7 +219,7 @@ fn split_parameters(text: &str) -> (String, OwnParameters) {
             Some(("sslcert", value)) => own.client_cert = file(value),
             Some(("sslkey", value)) => own.client_key = file(value),
             other => {
-                own.has_session_attrs |= other.is_some_and(|(n, _)| n == "target_session_attrs");
+                own.others.extend(other.map(|(name, _)| name.to_owned()));
                 rest.push(parameter);
             }
         }
@@ -319,6 +347,40 @@ mod tests {
         assert_eq!(wanted(two, false), TargetSessionAttrs::ReadWrite);
         assert_eq!(wanted(two, true), TargetSessionAttrs::Any);
         assert_eq!(wanted(any, false), TargetSessionAttrs::Any);
+    }
+
+    #[test]
+    fn a_password_that_is_not_escaped_is_told_how_and_not_shown() {
+        let error = Dsn::parse("postgres://u:hun@ter2@h/d")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "not a PostgreSQL URL: more than one @; in a password, write %40 for @, %2F for /, %3F \
+             for ? and %23 for #; write postgres://USER@HOST:PORT/DATABASE"
+        );
+        for mark in ["/", "?", "#", "?x=", "%40"] {
+            let dsn = format!("postgres://u:hun{mark}ter2@h/d");
+            let server = Dsn::parse(&dsn).unwrap().server().unwrap();
+            assert_eq!(server.config.get_hosts(), [Host::Tcp("h".to_owned())]);
+        }
+    }
+
+    #[test]
+    fn keepalives_are_those_of_the_url_or_else_ours() {
+        let of = |query: &str| {
+            let dsn = Dsn::parse(&format!("postgres://u@h/d{query}")).unwrap();
+            let config = dsn.server().unwrap().config;
+            let seconds = |time: Duration| time.as_secs();
+            (
+                seconds(config.get_keepalives_idle()),
+                config.get_keepalives_interval().map(seconds),
+                config.get_keepalives_retries(),
+            )
+        };
+        assert_eq!(of(""), (30, Some(10), Some(3)));
+        let query = "?keepalives_idle=7&keepalives_interval=5&keepalives_retries=2";
+        assert_eq!(of(query), (7, Some(5), Some(2)));
     }
 
     #[test]

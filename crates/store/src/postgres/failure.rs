@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use mds_core::{ErrorKind, SinkError};
 use tokio_postgres::Error;
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, Severity};
 
 use super::connect::ConnectError;
 use super::pool::PoolError;
@@ -183,10 +183,18 @@ pub(crate) fn of_connecting(error: &PoolError<ConnectError>) -> (ErrorKind, Stri
     (kind, code.to_owned(), chain(&**error))
 }
 
-/// Whether what failed may go well in another session: this one's server takes no writes any more,
-/// or the role has other settings by now.
+/// Whether what failed may go well in another session: the server has ended this one or takes no
+/// writes any more, or the role has other settings by now.
 pub(crate) fn wants_new_session(error: &SinkError) -> bool {
-    matches!(error.kind(), ErrorKind::Fatal | ErrorKind::Unknown) || error.code() == READ_ONLY
+    let has_ended = error
+        .source()
+        .and_then(|source| source.downcast_ref::<Error>())
+        .and_then(Error::as_db_error)
+        .and_then(DbError::parsed_severity)
+        .is_some_and(|severity| matches!(severity, Severity::Fatal | Severity::Panic));
+    has_ended
+        || matches!(error.kind(), ErrorKind::Fatal | ErrorKind::Unknown)
+        || error.code() == READ_ONLY
 }
 
 /// An error in words for a person.

@@ -137,6 +137,9 @@ async fn opened(client: &Session, options: &OpenOptions) -> Result<Opened, Migra
     if found != wanted {
         return Err(MigrateError::Outdated { found, wanted });
     }
+    if !options.read_only {
+        has_keys(client).await?;
+    }
     let sql = "SELECT store_id::text, last_revision, row_security_active('bars') \
          OR row_security_active('options_snap') OR row_security_active('fundamentals') \
          OR row_security_active('news') FROM mds_meta";
@@ -147,6 +150,27 @@ async fn opened(client: &Session, options: &OpenOptions) -> Result<Opened, Migra
         is_bound: row.try_get(2)?,
         layout: layout::read(client).await?,
     })
+}
+
+/// New rows are copied, and it is their keys that keep them from being there twice.
+async fn has_keys(client: &Client) -> Result<(), MigrateError> {
+    let sql = "SELECT name FROM unnest(ARRAY['bars', 'options_snap', 'fundamentals', 'news']) \
+         AS tables (name) WHERE NOT EXISTS (SELECT FROM pg_index \
+         WHERE indrelid = name::regclass AND indisunique AND indisvalid AND indimmediate \
+         AND indpred IS NULL AND indexprs IS NULL) ORDER BY name";
+    let problem = |row: &tokio_postgres::Row| {
+        let name: &str = row.try_get(0)?;
+        Ok(format!(
+            "table {name} has no unique key any more, so rows could be there twice; add its \
+             primary key again"
+        ))
+    };
+    let rows = client.query_typed(sql, &[]).await?;
+    let problems: Vec<String> = rows.iter().map(problem).collect::<Result<_, Error>>()?;
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(MigrateError::Unfit { problems })
 }
 
 async fn state_of(client: &Client) -> Result<State, MigrateError> {
@@ -226,9 +250,31 @@ async fn planned(client: &Client, options: &OpenOptions) -> Result<MigrationRepo
             report
         }
     };
+    if !report.steps.is_empty() {
+        report.problems.extend(no_place(client).await?);
+    }
     let wishes = timescale::examine(client, options.timescale).await?;
     add_timescale(&mut report, wishes);
     Ok(report)
+}
+
+/// Why there is no schema that tables can be made in.
+async fn no_place(client: &Client) -> Result<Option<String>, Error> {
+    let sql = "SELECT s, coalesce(has_schema_privilege(s, 'CREATE'), false), current_user::text \
+         FROM current_schema() s";
+    let row = client.query_typed_one(sql, &[]).await?;
+    let (schema, may_create): (Option<String>, bool) = (row.try_get(0)?, row.try_get(1)?);
+    let role: String = row.try_get(2)?;
+    Ok(match schema {
+        None => Some(format!(
+            "no schema of the search_path of {role} is there, so that no table can be made"
+        )),
+        Some(schema) if !may_create => Some(format!(
+            "{role} may not make tables in the schema {schema}; GRANT CREATE ON SCHEMA {schema} \
+             TO {role}, or migrate as a role that may"
+        )),
+        Some(_) => None,
+    })
 }
 
 fn add_adoption(report: &mut MigrationReport, adoption: Adoption) {

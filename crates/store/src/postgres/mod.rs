@@ -10,6 +10,7 @@
 //! | `sql`, `encode` | statements spelled out of the columns of a kind, values in binary |
 //! | `transaction` | transactions that rely on nothing but themselves |
 //! | `merge`, `stored`, `apart`, `habit` | one batch: which rows are written, by which way |
+//! | `rights` | what the role lacks |
 //! | `read` | queries in bounded memory, figures, deletion |
 //! | `sqlstate`, `failure` | what each error of the server means |
 //!
@@ -33,6 +34,7 @@ mod migrate;
 mod password;
 mod pool;
 mod read;
+mod rights;
 mod scratch;
 mod sql;
 mod sqlstate;

@@ -22,7 +22,9 @@ impl Server {
             return;
         }
         // A file that is not there, or not readable, has no password for us.
-        let text = passfile.and_then(|path| std::fs::read_to_string(path).ok());
+        let text = passfile
+            .filter(|path| is_private(path))
+            .and_then(|path| std::fs::read_to_string(path).ok());
         self.passwords = text
             .iter()
             .flat_map(|t| t.lines())
@@ -66,6 +68,25 @@ impl Server {
     }
 }
 
+/// Whether nobody but its owner has any access: as libpq, we take no passwords from a file that
+/// others may read, and say so.
+fn is_private(path: &Path) -> bool {
+    #[cfg(unix)]
+    if let Ok(metadata) = std::fs::metadata(path) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = metadata.permissions().mode() & 0o777;
+        if metadata.is_file() && mode & 0o077 != 0 {
+            tracing::warn!(
+                "the password file {} is left out: others may read it (mode {mode:04o}); \
+                 chmod 0600 mends that",
+                path.display()
+            );
+            return false;
+        }
+    }
+    true
+}
+
 /// Splits at colons that no backslash stands before.
 fn split_escaped(line: &str) -> Vec<String> {
     let mut fields = Vec::new();
@@ -84,7 +105,31 @@ fn split_escaped(line: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
     use super::super::dsn::Dsn;
+
+    fn set_mode(file: &Path, mode: u32) {
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_password_file_that_others_may_read_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pgpass");
+        std::fs::write(&file, "*:*:*:*:p\n").unwrap();
+        let passwords = |mode: u32| {
+            set_mode(&file, mode);
+            let mut server = Dsn::parse("postgres://u@h/d").unwrap().server().unwrap();
+            server.take_password(None, Some(&file));
+            server.passwords
+        };
+        assert_eq!(passwords(0o644), [""; 0]);
+        assert_eq!(passwords(0o640), [""; 0]);
+        assert_eq!(passwords(0o600), ["*:*:*:*:p"]);
+        assert_eq!(passwords(0o400), ["*:*:*:*:p"]);
+    }
 
     #[test]
     fn passwords_come_from_the_url_the_environment_and_the_file_in_this_order() {
@@ -93,6 +138,7 @@ mod tests {
         let lines = "# comment\nother:*:*:*:no\nh:5433:d:u:p\\:q\\\\\n/run/pg:1:d:u:of the socket\n\
              *:*:*:*:last\n";
         std::fs::write(&file, lines).unwrap();
+        set_mode(&file, 0o600);
         let password = |dsn: &str, env: Option<&str>| {
             let mut server = Dsn::parse(dsn).unwrap().server().unwrap();
             server.take_password(env, Some(&file));

@@ -342,7 +342,7 @@ impl Report {
         if self.stats.dead_lettered.get(Reason::Shutdown) > 0 {
             note(format_args!(
                 "what was accepted and not written is in the dead letters; `mds dlq replay --dlq \
-                 {}` writes it, and so does resuming",
+                 {}` writes it and settles the letters, after resuming too",
                 self.dlq.display()
             ));
         }

@@ -94,7 +94,7 @@ where
     let stop = run.stop.borrow().clone();
     let grace = stop.as_ref().map_or(pipeline::STOP_TIMEOUT, Stop::grace);
     let stopped = run.coordinator.stop(true, grace).await;
-    pipeline::close_store(&run.store).await;
+    pipeline::close_store(&run.store, stopped.timed_out).await;
     if let Some(metrics) = metrics {
         metrics.abort();
     }

@@ -61,19 +61,26 @@ fn a_locked_store_is_waited_for() {
 fn an_outage_beyond_the_limit_stops_the_run_and_loses_nothing() {
     let place = Place::new();
     let lock = locked(&place);
-    let run = |place: &Place| {
+    let run = |place: &Place, max_outage: &str| {
         let revision = ["--revision", "2024-11-02T00:00:00Z"];
-        let args = ["ingest", "bars", "-", "--json", "--max-outage", "1s"];
+        let args = ["ingest", "bars", "-", "--json", "--max-outage", max_outage];
         let mut running = place.start(&[&args[..], &revision].concat());
         running.write(&bars(40_000));
         running.close_stdin();
         running.outcome()
     };
-    let stopped = run(&place).code(1);
+    let stopped = run(&place, "1s").code(1);
     // What was accepted is in the letters, and the line after it is named.
     let kept = letters(&place, ".dlq/bars.ndjson");
     assert!((1_000..39_000).contains(&kept.len()), "{}", kept.len());
-    assert!(kept.iter().all(|l| l["metadata"]["reason"] == "shutdown"));
+    for letter in &kept {
+        assert_eq!(letter["metadata"]["reason"], "shutdown");
+        assert_eq!(
+            letter["error"],
+            "not written before the deadline of the stop; the store: market.db: cannot write: \
+             database is locked (environment, SQLITE_BUSY)"
+        );
+    }
     let taken = kept.len();
     assert_eq!(
         stopped.books(),
@@ -87,7 +94,7 @@ fn an_outage_beyond_the_limit_stops_the_run_and_loses_nothing() {
         )
         .says(
             "what was accepted and not written is in the dead letters; `mds dlq replay --dlq \
-             .dlq/bars.ndjson` writes it, and so does resuming\n",
+             .dlq/bars.ndjson` writes it and settles the letters, after resuming too\n",
         )
         .errors(&[
             "the store was away for longer than --max-outage (1s): market.db: cannot write: \
@@ -96,7 +103,7 @@ fn an_outage_beyond_the_limit_stops_the_run_and_loses_nothing() {
     lock.execute_batch("ROLLBACK").unwrap();
     assert_eq!(count::<Bar>(&place), 0);
 
-    let resumed = run(&place).code(0);
+    let resumed = run(&place, "0").code(0);
     assert_eq!(resumed.books(), "read 40000, written 40000");
     // The letters hold the same records: they write nothing any more.
     let replayed = place.run(&["dlq", "replay"]).code(0);

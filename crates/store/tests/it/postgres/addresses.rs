@@ -252,6 +252,8 @@ async fn passwords_with_and_without_tls() {
     let line = |host: &str| format!("{host}:{}:postgres:me:p@ss/w\\:rd%\n", cluster.port);
     for (line, is_right) in [(line("127.0.0.1"), true), (line("other"), false)] {
         std::fs::write(&file, line).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&file, private).unwrap();
         let from_file = OpenOptions {
             passfile: Some(file.clone()),
             ..OpenOptions::default()

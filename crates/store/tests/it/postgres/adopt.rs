@@ -395,7 +395,7 @@ async fn rows_that_would_be_one_record_stop_it() {
     let text = migrate(&url).await.unwrap_err().to_string();
     assert!(
         text.contains(
-            "the database cannot be migrated as it is, and nothing was changed:\n  - bars: 5 rows"
+            "the database cannot be used as it is, and nothing was changed:\n  - bars: 5 rows"
         ),
         "{text}"
     );

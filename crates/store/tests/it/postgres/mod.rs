@@ -12,6 +12,7 @@ mod migrate;
 mod original;
 mod poison;
 mod pooler;
+mod roles;
 mod smoke;
 mod sqlstate;
 mod tenants;

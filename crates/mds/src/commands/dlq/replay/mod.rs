@@ -238,7 +238,7 @@ async fn replay_kind<R: MarketRecord>(
         _ => pipeline::STOP_TIMEOUT,
     };
     let stopped: StopReport<_> = coordinator.stop(true, grace).await;
-    pipeline::close_store(&store).await;
+    pipeline::close_store(&store, stopped.timed_out).await;
     let stats = stopped.stats;
     counts.written = stats.written;
     counts.superseded = stats.superseded;

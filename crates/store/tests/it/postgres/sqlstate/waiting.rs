@@ -134,13 +134,14 @@ async fn a_session_ended_by_an_administrator_57p01() {
     let Some(server) = Server::find() else { return };
     let database = server.make("").await;
     let store = database.open().await;
-    for count in [100, 3] {
+    for round in 0..10 {
+        let batch = |rows: i64| (0..rows).map(|m| bar(round * 200 + m, 1.0, 1)).collect();
         database
             .run("BEGIN; LOCK TABLE bars IN ACCESS EXCLUSIVE MODE")
             .await;
         let task = tokio::spawn({
-            let store = store.clone();
-            async move { write(&store, rows(count)).await }
+            let (store, batch) = (store.clone(), batch(if round % 2 == 0 { 100 } else { 3 }));
+            async move { write::<Bar>(&store, batch).await }
         });
         let pid = waits(&database.shell).await;
         let sql = format!("SELECT pg_terminate_backend({pid})");
@@ -148,9 +149,10 @@ async fn a_session_ended_by_an_administrator_57p01() {
         let report = task.await.unwrap();
         kept(&report, WAITS, "57P01", &["administrator command"]);
         database.run("ROLLBACK").await;
+        // The session that ended is used no more.
+        write_new::<Bar>(&store, batch(200)).await;
     }
-    write_new(&store, rows(100)).await;
-    assert_eq!(all::<Bar>(&store).await, rows(100));
+    assert_eq!(all::<Bar>(&store).await, rows(2_000));
 }
 
 #[tokio::test(flavor = "multi_thread")]

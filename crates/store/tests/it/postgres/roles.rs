@@ -1,0 +1,107 @@
+//! What a role may not do, and what a schema lacks, is told before the first row.
+
+use mds_store::{MissingRights, OpenOptions, Store};
+
+use super::{Database, Server};
+
+/// A new role of this database, and the URL of the database for it.
+async fn role(database: &Database) -> (String, String) {
+    let role = format!("{}_weak", database.name);
+    database.run(&format!("CREATE ROLE {role} LOGIN")).await;
+    let url = database.text.replace("postgres@", &format!("{role}@"));
+    (role, url)
+}
+
+async fn missing(url: &str) -> Vec<MissingRights> {
+    let store = Store::open(&url.parse().unwrap(), OpenOptions::default())
+        .await
+        .unwrap();
+    let missing = store.missing_rights().await.unwrap();
+    store.close().await;
+    missing
+}
+
+fn lacks(table: &str, rights: &[&str]) -> MissingRights {
+    MissingRights {
+        table: table.to_owned(),
+        rights: rights.iter().map(|&right| right.to_owned()).collect(),
+    }
+}
+
+#[tokio::test]
+async fn the_rights_that_a_role_lacks_are_known() {
+    let Some(server) = Server::find() else { return };
+    let database = server.make("").await;
+    drop(database.open().await);
+    assert_eq!(missing(&database.text).await, []);
+
+    let (role, url) = role(&database).await;
+    let grant = format!("GRANT SELECT ON bars, news, mds_meta, mds_migrations TO {role}");
+    database.run(&grant).await;
+    assert_eq!(
+        missing(&url).await,
+        [
+            lacks("bars", &["INSERT", "UPDATE"]),
+            lacks("options_snap", &["INSERT", "SELECT", "UPDATE"]),
+            lacks("fundamentals", &["INSERT", "SELECT", "UPDATE"]),
+            lacks("news", &["INSERT", "UPDATE"]),
+            lacks("tenants", &["INSERT"]),
+            lacks("mds_meta", &["UPDATE"]),
+            lacks("ingested_files", &["INSERT", "SELECT", "UPDATE"]),
+        ]
+    );
+    let grants = format!(
+        "GRANT INSERT, UPDATE, SELECT ON bars, options_snap, fundamentals, ingested_files TO {role}; \
+         GRANT INSERT ON tenants TO {role}; GRANT UPDATE ON mds_meta TO {role}"
+    );
+    database.run(&grants).await;
+    let rest = missing(&url).await;
+    assert_eq!(rest, [lacks("news", &["INSERT", "UPDATE"])]);
+}
+
+#[tokio::test]
+async fn a_table_that_has_lost_its_key_takes_no_rows() {
+    let Some(server) = Server::find() else { return };
+    let database = server.make("").await;
+    drop(database.open().await);
+    database
+        .run("ALTER TABLE bars DROP CONSTRAINT bars_pkey; ALTER TABLE news DROP CONSTRAINT news_pkey")
+        .await;
+    let opened = Store::open(&database.url, OpenOptions::default()).await;
+    let error = opened.unwrap_err();
+    assert_eq!(error.code(), "UNFIT_DATABASE");
+    let text = error.to_string();
+    for table in ["bars", "news"] {
+        let told = format!("table {table} has no unique key any more");
+        assert!(text.contains(&told), "{text}");
+    }
+    assert!(!text.contains("options_snap"), "{text}");
+    // Reading doubles nothing.
+    let reader = Store::open(&database.url, OpenOptions::read_only()).await;
+    assert!(reader.is_ok());
+}
+
+#[tokio::test]
+async fn a_plan_says_where_no_table_can_be_made() {
+    let Some(server) = Server::find() else { return };
+    let database = server.make("").await;
+    let (role, url) = role(&database).await;
+    let plan = |url: String| async move {
+        let report = Store::migrate(&url.parse().unwrap(), OpenOptions::default(), true).await;
+        report.unwrap().problems
+    };
+    assert_eq!(
+        plan(url.clone()).await,
+        [format!(
+            "{role} may not make tables in the schema public; GRANT CREATE ON SCHEMA public TO \
+             {role}, or migrate as a role that may"
+        )]
+    );
+    assert_eq!(
+        plan(format!("{url}?options=-csearch_path%3Dnowhere")).await,
+        [format!(
+            "no schema of the search_path of {role} is there, so that no table can be made"
+        )]
+    );
+    assert_eq!(plan(database.text.clone()).await, [""; 0]);
+}
