@@ -13,7 +13,8 @@ use super::{Finding, TextFile};
 /// A store never sees the coordinator; the coordinator never sees a database or market data.
 const ALLOWED: [(&str, &[&str]); 7] = [
     ("mds-core", &[]),
-    ("mds-coordinator", &["mds-core"]),
+    ("mds-wal", &[]),
+    ("mds-coordinator", &["mds-core", "mds-wal"]),
     ("mds-store", &["mds-core"]),
     ("mds-formats", &["mds-core"]),
     ("mds-server", &["mds-core", "mds-coordinator"]),
@@ -22,6 +23,7 @@ const ALLOWED: [(&str, &[&str]); 7] = [
         &[
             "mds-core",
             "mds-coordinator",
+            "mds-wal",
             "mds-store",
             "mds-formats",
             "mds-server",

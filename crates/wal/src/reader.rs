@@ -1,0 +1,250 @@
+//! Reading durable records in the order of their numbers.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::SeqNo;
+use crate::damage::{Damage, DamageKind};
+use crate::error::StorageError;
+use crate::log::{Log, Segment};
+use crate::record::Expect;
+use crate::scan::{Item, Scanner};
+use crate::segment::{self, DATA};
+use crate::storage::StorageFile;
+
+/// Reads in a row that may fail before blocks that cannot be read are passed over as damaged.
+const PATIENCE: u32 = 10;
+
+/// A record that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its number.
+    pub seq: SeqNo,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+/// Reads the records of a queue that are durable and not settled, each once, in the order of their
+/// numbers. It holds one file open, and a quarter of a MiB or one record in memory.
+#[derive(Debug)]
+pub struct Reader {
+    log: Arc<Log>,
+    /// The number of the next record.
+    next: SeqNo,
+    place: Option<Place>,
+    /// Reads in a row that failed.
+    failures: u32,
+}
+
+#[derive(Debug)]
+struct Place {
+    number: u64,
+    file: Arc<dyn StorageFile>,
+    scanner: Scanner,
+    junk: Option<(Range<u64>, bool)>,
+}
+
+/// What became of a walk through a part of a segment.
+enum Walked {
+    Full,
+    AtEnd,
+}
+
+impl Reader {
+    pub(crate) fn new(log: Arc<Log>, next: SeqNo) -> Self {
+        Self {
+            log,
+            next,
+            place: None,
+            failures: 0,
+        }
+    }
+
+    /// The number that the next record has at least.
+    pub fn next_seq(&self) -> SeqNo {
+        self.next
+    }
+
+    /// Goes on from `seq`, forward only: what is before it is read by somebody else.
+    pub fn skip_to(&mut self, seq: SeqNo) {
+        self.next = self.next.max(seq);
+    }
+
+    /// The next records, at most `max_records` and not many more than `max_bytes`; none where no
+    /// more are durable by now. Damaged ones are left out, told and settled; see
+    /// [`crate::WriteAheadQueue::stats`].
+    ///
+    /// # Errors
+    ///
+    /// The storage does not give the bytes. Nothing is passed over: the next call tries again, and
+    /// only after ten failures in a row the blocks in question are taken for damaged.
+    pub fn read(
+        &mut self,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Record>, StorageError> {
+        let mut records = Vec::new();
+        loop {
+            let next = self.next;
+            let segment = {
+                let state = self.log.state();
+                let has_more = |segment: &&Segment| segment.end > next;
+                state.segments.iter().find(has_more).copied()
+            };
+            let Some(segment) = segment else {
+                return Ok(records);
+            };
+            match self.walk(&segment, &mut records, max_records, max_bytes) {
+                Ok(Walked::Full) => {
+                    self.failures = 0;
+                    return Ok(records);
+                }
+                Ok(Walked::AtEnd) => self.failures = 0,
+                // What was read before it is handed out first.
+                Err(_) if !records.is_empty() => return Ok(records),
+                Err(error) => {
+                    self.failures += 1;
+                    if self.failures >= PATIENCE
+                        && let Some(place) = &mut self.place
+                    {
+                        place.scanner.skip_unreadable();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn walk(
+        &mut self,
+        segment: &Segment,
+        records: &mut Vec<Record>,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<Walked, StorageError> {
+        let name = segment::name(segment.number);
+        if self.next < segment.first {
+            self.miss(segment, segment.first, None);
+        }
+        if !self.enter(segment, &name)? {
+            return Ok(Walked::AtEnd);
+        }
+        let mut bytes = 0;
+        loop {
+            if records.len() >= max_records || bytes >= max_bytes {
+                return Ok(Walked::Full);
+            }
+            let Some(place) = &mut self.place else {
+                return Ok(Walked::AtEnd);
+            };
+            let item = place.scanner.next(place.file.as_ref());
+            match item.map_err(|source| StorageError::new("read", &name, source))? {
+                Item::Record { head, .. } if head.seq < self.next => {
+                    // Nothing that is wanted was in it, but it should be known.
+                    if let Some(junk) = place.junk.take() {
+                        self.miss(segment, self.next, Some(junk));
+                    }
+                }
+                Item::Record { head, payload } => {
+                    let payload = payload.to_vec();
+                    let junk = place.junk.take();
+                    if head.seq > self.next || junk.is_some() {
+                        self.miss(segment, head.seq, junk);
+                    }
+                    self.next = head.seq + 1;
+                    if !self.log.state().acks.contains(head.seq) {
+                        bytes += payload.len();
+                        records.push(Record {
+                            seq: head.seq,
+                            payload,
+                        });
+                    }
+                }
+                Item::Junk { at, is_unreadable } => place.junk = Some((at, is_unreadable)),
+                Item::End => {
+                    let junk = place.junk.take();
+                    if self.next < segment.end || junk.is_some() {
+                        self.miss(segment, segment.end, junk);
+                    }
+                    if segment.is_sealed {
+                        self.place = None;
+                    }
+                    return Ok(Walked::AtEnd);
+                }
+            }
+        }
+    }
+
+    /// Opens a segment, or looks anew at how far the open one goes; `false` if it is gone since
+    /// nobody needs it any more.
+    fn enter(&mut self, segment: &Segment, name: &str) -> Result<bool, StorageError> {
+        if let Some(place) = &mut self.place
+            && place.number == segment.number
+        {
+            place.scanner.extend(segment.data_end, segment.end);
+            return Ok(true);
+        }
+        let file = match self.log.storage.open(name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // It was removed since the look, all of it settled; or somebody took it away.
+                self.place = None;
+                let kind = DamageKind::Missing;
+                self.lose(segment.end, Damage::new(name, 0..0, kind));
+                return Ok(false);
+            }
+            Err(source) => return Err(StorageError::new("open", name, source)),
+        };
+        let expect = Expect {
+            next: segment.first,
+            below: segment.end,
+            salt: self.log.salt,
+            max_len: self.log.options.max_record,
+        };
+        self.place = Some(Place {
+            number: segment.number,
+            file,
+            scanner: Scanner::new(DATA..segment.data_end, expect),
+            junk: None,
+        });
+        Ok(true)
+    }
+
+    /// Passes over records that are not there, up to `end`.
+    fn miss(&mut self, segment: &Segment, end: SeqNo, junk: Option<(Range<u64>, bool)>) {
+        let name = segment::name(segment.number);
+        let (at, is_unreadable) = junk.unwrap_or((0..0, false));
+        if is_unreadable {
+            let mut state = self.log.state();
+            let mut all = state.segments.iter_mut();
+            if let Some(own) = all.find(|s| s.number == segment.number) {
+                own.is_unreadable = true;
+            }
+        }
+        let kind = match (is_unreadable, at.is_empty()) {
+            (true, _) => DamageKind::Unreadable,
+            (false, true) => DamageKind::Missing,
+            (false, false) => DamageKind::Damaged,
+        };
+        self.lose(end, Damage::new(&name, at, kind));
+    }
+
+    fn lose(&mut self, end: SeqNo, damage: Damage) {
+        let range = self.next..end.max(self.next);
+        self.next = range.end;
+        let is_settled = self.log.state().acks.covers(range.clone());
+        // What is settled is nobody's loss, and its bytes may have been told when it was opened.
+        if is_settled && (damage.bytes.is_empty() || !self.is_new(&damage)) {
+            return;
+        }
+        self.log.note_damage(damage, range);
+    }
+
+    /// Whether a part of a file was not told to be damaged before.
+    fn is_new(&self, damage: &Damage) -> bool {
+        let state = self.log.state();
+        let same = |told: &Damage| told.file == damage.file && told.bytes == damage.bytes;
+        !state.damages.kept().any(same)
+    }
+}

@@ -1,0 +1,231 @@
+//! Walks through the records of a segment, whatever is damaged in between.
+
+use std::io;
+use std::ops::Range;
+
+use crate::SeqNo;
+use crate::record::{BLOCK, Expect, HEAD, Head, Look, look};
+use crate::storage::{StorageFile, read_full};
+
+/// Bytes that are read at once.
+const CHUNK: usize = 256 << 10;
+
+/// What comes next in a segment.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Item<'a> {
+    Record {
+        head: Head,
+        payload: &'a [u8],
+    },
+    /// Bytes that are no record and no filling.
+    Junk {
+        at: Range<u64>,
+        /// The storage does not give them.
+        is_unreadable: bool,
+    },
+    End,
+}
+
+/// A walk through a file, from a place up to a limit. It holds a part of the file in memory.
+#[derive(Debug)]
+pub(crate) struct Scanner {
+    offset: u64,
+    limit: u64,
+    expect: Expect,
+    buf: Vec<u8>,
+    buf_at: u64,
+    junk: Option<Range<u64>>,
+    /// Blocks that cannot be read are junk, instead of an error.
+    skips_unreadable: bool,
+    /// Blocks in memory that could not be read, and stand there as zeros.
+    unreadable: Vec<Range<u64>>,
+    junk_is_unreadable: bool,
+}
+
+impl Scanner {
+    /// A walk from `offset` up to `limit`.
+    pub(crate) fn new(range: Range<u64>, expect: Expect) -> Self {
+        Self {
+            offset: range.start,
+            limit: range.end,
+            expect,
+            buf: Vec::new(),
+            buf_at: range.start,
+            junk: None,
+            skips_unreadable: false,
+            unreadable: Vec::new(),
+            junk_is_unreadable: false,
+        }
+    }
+
+    /// From now on blocks that cannot be read are passed over.
+    pub(crate) fn skip_unreadable(&mut self) {
+        self.skips_unreadable = true;
+    }
+
+    /// Sets the end, which only ever goes up, and the number that all records are below.
+    pub(crate) fn extend(&mut self, limit: u64, below: SeqNo) {
+        // What was read beyond the old end may have been written since.
+        let kept = usize::try_from(self.limit.saturating_sub(self.buf_at)).unwrap_or(usize::MAX);
+        if limit > self.limit {
+            self.buf.truncate(kept);
+        }
+        self.limit = limit;
+        self.expect.below = below;
+    }
+
+    /// The next item. An error leaves it where it is.
+    pub(crate) fn next<'a>(&'a mut self, file: &dyn StorageFile) -> io::Result<Item<'a>> {
+        loop {
+            if self.offset >= self.limit {
+                return Ok(self.take_junk().unwrap_or(Item::End));
+            }
+            let from = self.fill(file, HEAD)?;
+            let mut found = look(&self.buf[from..], &self.expect);
+            if let Look::Longer(wanted) = found {
+                let from = self.fill(file, wanted)?;
+                found = look(&self.buf[from..], &self.expect);
+            }
+            match found {
+                Look::Record(_) if self.junk.is_some() => {
+                    return Ok(self.take_junk().unwrap_or(Item::End));
+                }
+                Look::Record(head) => return Ok(self.pass(head)),
+                Look::Longer(_) | Look::Nothing => self.step(file)?,
+            }
+        }
+    }
+
+    fn take_junk<'b>(&mut self) -> Option<Item<'b>> {
+        let at = self.junk.take()?;
+        let is_unreadable = std::mem::take(&mut self.junk_is_unreadable);
+        Some(Item::Junk { at, is_unreadable })
+    }
+
+    fn pass(&mut self, head: Head) -> Item<'_> {
+        let from = self.index() + HEAD;
+        self.offset += head.size() as u64;
+        self.expect.next = head.seq + 1;
+        Item::Record {
+            head,
+            payload: &self.buf[from..from + head.len],
+        }
+    }
+
+    /// Goes on by one byte that is no beginning of a record, or by as many zeros as there are.
+    fn step(&mut self, file: &dyn StorageFile) -> io::Result<()> {
+        let from = self.fill(file, 2 * BLOCK)?;
+        if self.offset >= self.limit {
+            return Ok(());
+        }
+        let (here, buf_end) = (self.offset, self.buf_end());
+        self.unreadable.retain(|block| block.end > here);
+        let block = self.unreadable.first().cloned();
+        if let Some(block) = block.as_ref().filter(|block| block.start <= here) {
+            self.note_junk(block.end);
+            self.junk_is_unreadable = true;
+            self.offset = block.end;
+            return Ok(());
+        }
+        let zeros = leading_zeros(&self.buf[from..]);
+        if zeros == 0 {
+            self.note_junk(here + 1);
+            self.offset += 1;
+            return Ok(());
+        }
+        let end = here + zeros as u64;
+        // A record may begin with zeros.
+        let next = if end == buf_end && buf_end >= self.limit {
+            self.limit
+        } else {
+            end.saturating_sub(HEAD as u64).max(here + 1)
+        };
+        self.offset = block.map_or(next, |block| next.min(block.start));
+        Ok(())
+    }
+
+    fn note_junk(&mut self, end: u64) {
+        let junk = self.junk.get_or_insert(self.offset..self.offset);
+        junk.end = end;
+    }
+
+    fn index(&self) -> usize {
+        usize::try_from(self.offset - self.buf_at).unwrap_or(usize::MAX)
+    }
+
+    fn buf_end(&self) -> u64 {
+        self.buf_at + self.buf.len() as u64
+    }
+
+    /// Reads until at least `wanted` bytes from here on are in memory, or all that there are before
+    /// the limit; answers where in the memory they begin.
+    fn fill(&mut self, file: &dyn StorageFile, wanted: usize) -> io::Result<usize> {
+        let wanted = wanted.min(usize::try_from(self.limit - self.offset).unwrap_or(wanted));
+        if self.index() + wanted > self.buf.len() {
+            let done = self.index().min(self.buf.len());
+            self.buf.drain(..done);
+            self.buf_at = self.offset;
+            self.read_more(file, wanted)?;
+        }
+        Ok(self.index())
+    }
+
+    fn read_more(&mut self, file: &dyn StorageFile, wanted: usize) -> io::Result<()> {
+        let room = usize::try_from(self.limit - self.buf_at).unwrap_or(usize::MAX);
+        let have = self.buf.len();
+        let target = wanted.max(CHUNK).min(room);
+        let from = self.buf_end();
+        self.buf.resize(target, 0);
+        match read_full(file, &mut self.buf[have..], from) {
+            Ok(read) => {
+                self.buf.truncate(have + read);
+                if read == 0 || self.buf.len() < wanted {
+                    // The file ends before its limit.
+                    self.limit = self.buf_end().max(self.offset);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.buf.truncate(have);
+                if self.skips_unreadable {
+                    self.read_blocks(file, target - have);
+                    return Ok(());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads block by block; those that cannot be read are zeros.
+    fn read_blocks(&mut self, file: &dyn StorageFile, bytes: usize) {
+        let mut left = bytes;
+        while left > 0 {
+            let from = self.buf_end();
+            let whole = BLOCK - usize::try_from(from % BLOCK as u64).unwrap_or(0);
+            let size = whole.min(left);
+            let have = self.buf.len();
+            self.buf.resize(have + size, 0);
+            match read_full(file, &mut self.buf[have..], from) {
+                Ok(read) if read < size => {
+                    self.buf.truncate(have + read);
+                    self.limit = self.buf_end().max(self.offset);
+                    return;
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    self.buf[have..].fill(0);
+                    self.unreadable.push(from..from + size as u64);
+                }
+            }
+            left -= size;
+        }
+    }
+}
+
+fn leading_zeros(bytes: &[u8]) -> usize {
+    let (mut at, zeros) = (0, [0; 64]);
+    while bytes[at..].starts_with(&zeros) {
+        at += zeros.len();
+    }
+    at + bytes[at..].iter().take_while(|byte| **byte == 0).count()
+}

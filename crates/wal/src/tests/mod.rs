@@ -1,0 +1,7 @@
+//! The queue without its threads, on a storage that fails: everything here can be repeated to the
+//! last byte.
+
+mod errors;
+mod flips;
+mod power;
+mod world;
