@@ -4,7 +4,7 @@
 const MASK: &str = "***";
 
 /// Words in the name of a parameter that make its value a secret.
-const SECRET_WORDS: [&str; 7] = ["pass", "pwd", "secret", "token", "key", "sig", "auth"];
+const SECRET_WORDS: [&str; 7] = ["pass", "pw", "secret", "token", "key", "sig", "auth"];
 
 /// Hides passwords in a text that is, or may have been meant as, a URL or a connection string:
 /// the password before `@` (for `http` and `https` the user as well, since a token is often given
@@ -27,7 +27,7 @@ pub fn redact(text: &str) -> String {
 
 fn redact_userinfo(text: &str) -> String {
     let Some((before, host)) = text.rsplit_once('@') else {
-        return text.to_owned();
+        return redact_port(text);
     };
     let (scheme, userinfo) = match before.split_once("://") {
         Some((scheme, userinfo)) => (Some(scheme), userinfo),
@@ -41,6 +41,26 @@ fn redact_userinfo(text: &str) -> String {
         Some((user, _)) => format!("{prefix}{user}:{MASK}@{host}"),
         None => text.to_owned(),
     }
+}
+
+/// Hides what stands in the place of a port and is no number: a password whose host was forgotten.
+fn redact_port(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let (authority, behind) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    match authority.split_once(':') {
+        Some((user, port)) if !user.starts_with('[') && !starts_with_number(port) => {
+            format!("{scheme}://{user}:{MASK}{behind}")
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// Whether a number, or nothing, stands before the next host.
+fn starts_with_number(port: &str) -> bool {
+    let port = port.split(',').next().unwrap_or_default();
+    port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Hides the value after `=` of every parameter whose name says that it is a secret.
@@ -94,6 +114,9 @@ mod tests {
             "postgres://u:a:hunter2@h/db",
             "postgres://u:/hunter2?x#y@h/db",
             "postgres:/u:hunter2@h/db",
+            "postgres://u:hunter2",
+            "postgres://u:hunter2/db",
+            "postgres://h/db?user=u&pw=hunter2",
             "u:hunter2@h",
             "postgres://h/db?user=u&password=hunter2",
             "postgres://h/db?PASSWORD=hunter2&x=1",
@@ -116,6 +139,8 @@ mod tests {
             "sqlite:market.db",
             "abc",
             "postgres://u@h/db",
+            "postgres://h:5432,h2:5433/db",
+            "postgres://[::1]:5432/db",
             "a=b",
             "",
             "500",

@@ -8,12 +8,20 @@ use crate::{FileRevision, Remembered};
 
 /// Says the revision of a file, and remembers it; committed when it answers. On an error the
 /// transaction is left to the caller to end.
-pub(crate) async fn revision(conn: &Conn, file: &File) -> Result<FileRevision, Error> {
+///
+/// `opening` opens the transaction. Its limits of time end a session that waits for a lock: the
+/// server does not notice that nobody waits for its answer any more, and each attempt would leave
+/// one more session behind.
+pub(crate) async fn revision(
+    conn: &Conn,
+    opening: &str,
+    file: &File,
+) -> Result<FileRevision, Error> {
     let client = &conn.client;
     // Two processes with the same content, one after the other.
     client
         .batch_execute(&format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(hashtextextended('{}', 0))",
+            "{opening}; SELECT pg_advisory_xact_lock(hashtextextended('{}', 0))",
             file.content_hash
         ))
         .await?;

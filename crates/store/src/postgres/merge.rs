@@ -378,7 +378,13 @@ impl<'a, R: Record> Work<'a, R> {
             }
             let now = before.once_more(merged.stored[number]);
             if now.times > MOST_MISSES {
-                self.outcomes[position as usize] = ignored();
+                self.outcomes[position as usize] = if class == met::LOWER_CONFLICT {
+                    // It stands there by its revision, as a narrower column or a trigger has made
+                    // its values.
+                    RowOutcome::Same
+                } else {
+                    ignored()
+                };
             } else {
                 again.push(now);
             }

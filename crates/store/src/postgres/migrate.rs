@@ -4,6 +4,7 @@
 //! that lock: a second process that migrates at the same time waits, and then finds nothing to do.
 //! A plan looks at the same things in a transaction that can only read.
 
+use mds_core::{Bar, Fundamentals, Kind, News, OptionSnap};
 use sha2::{Digest, Sha256};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
@@ -11,7 +12,7 @@ use tokio_postgres::{Client, Error};
 use super::adopt::{self, Adoption, Found};
 use super::connect::{Conn, Session};
 use super::layout::{self, Layout};
-use super::{failed, timescale};
+use super::{failed, sql, timescale};
 use crate::{MigrationReport, MigrationStep, OpenOptions, StoreError};
 
 /// The number of the advisory lock: `mds_migr` in ASCII.
@@ -21,7 +22,7 @@ const LOCK: i64 = 0x6d64_735f_6d69_6772;
 const LOCALS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
      SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL row_security = off; \
      SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'; SET LOCAL extra_float_digits = 1; \
-     SET LOCAL client_min_messages = 'warning'";
+     SET LOCAL standard_conforming_strings = on; SET LOCAL client_min_messages = 'warning'";
 
 struct Migration {
     version: i64,
@@ -152,20 +153,43 @@ async fn opened(client: &Session, options: &OpenOptions) -> Result<Opened, Migra
     })
 }
 
-/// New rows are copied, and it is their keys that keep them from being there twice.
+/// New rows are copied, and it is their keys that keep them from being there twice: a unique key of
+/// exactly the parts of the natural key.
 async fn has_keys(client: &Client) -> Result<(), MigrateError> {
-    let sql = "SELECT name FROM unnest(ARRAY['bars', 'options_snap', 'fundamentals', 'news']) \
-         AS tables (name) WHERE NOT EXISTS (SELECT FROM pg_index \
-         WHERE indrelid = name::regclass AND indisunique AND indisvalid AND indimmediate \
-         AND indpred IS NULL AND indexprs IS NULL) ORDER BY name";
+    let sql = "SELECT tables.name, tables.parts FROM unnest($1::text[], $2::text[]) WITH ORDINALITY \
+         AS tables (name, parts, ord) WHERE NOT EXISTS (SELECT FROM pg_index AS i \
+         WHERE i.indrelid = tables.name::regclass AND i.indisunique AND i.indisvalid \
+         AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL \
+         AND (SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE \"C\") \
+            FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place) \
+            JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number \
+            WHERE k.place <= i.indnkeyatts) \
+         = (SELECT array_agg(part ORDER BY part COLLATE \"C\") \
+            FROM unnest(string_to_array(tables.parts, ', ')) AS part)) ORDER BY tables.ord";
     let problem = |row: &tokio_postgres::Row| {
-        let name: &str = row.try_get(0)?;
+        let (name, parts): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         Ok(format!(
-            "table {name} has no unique key any more, so rows could be there twice; add its \
-             primary key again"
+            "table {name} has no unique key ({parts}) any more, so rows could be there twice; add \
+             it again as its primary key"
         ))
     };
-    let rows = client.query_typed(sql, &[]).await?;
+    let tables = Kind::ALL.map(Kind::table);
+    let keys = [
+        sql::key_columns::<Bar>(),
+        sql::key_columns::<OptionSnap>(),
+        sql::key_columns::<Fundamentals>(),
+        sql::key_columns::<News>(),
+    ];
+    let parts = keys.map(|key| key.join(", "));
+    let rows = client
+        .query_typed(
+            sql,
+            &[
+                (&&tables[..], Type::TEXT_ARRAY),
+                (&&parts[..], Type::TEXT_ARRAY),
+            ],
+        )
+        .await?;
     let problems: Vec<String> = rows.iter().map(problem).collect::<Result<_, Error>>()?;
     if problems.is_empty() {
         return Ok(());

@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Error, Row};
 
 use super::connect::Conn;
 use super::encode::{EPOCH_DAYS, EPOCH_MICROS};
-use super::{PostgresStore, ingested, layout, sql, timescale};
+use super::{PostgresStore, ingested, layout, sql, timescale, transaction};
 use crate::ingested::File;
 use crate::{
     Chunks, FileRevision, Freshness, IngestedFile, KindStats, LatestPrice, Order, Query,
@@ -143,8 +143,13 @@ fn text_of(row: &Row, index: usize, column: Column) -> Result<Option<String>, Er
 
 /// A text as an SQL literal.
 fn quoted(text: &str) -> String {
-    // With `standard_conforming_strings`, which is on since version 9.1.
-    format!("'{}'", text.replace('\'', "''"))
+    let quoted = format!("'{}'", text.replace('\'', "''"));
+    if quoted.contains('\\') {
+        // Means the same whatever `standard_conforming_strings` is set to.
+        format!("E{}", quoted.replace('\\', "\\\\"))
+    } else {
+        quoted
+    }
 }
 
 /// What a query selects, as the text behind WHERE.
@@ -442,9 +447,10 @@ impl PostgresStore {
         file: &IngestedFile<'_>,
     ) -> Result<FileRevision, StoreError> {
         let file = File::from(file);
+        let opening = transaction::opening(None, self.shared.statement_timeout);
         self.with("remember an ingested file", move |conn| async move {
             conn.expects_answers();
-            let result = ingested::revision(&conn, &file).await;
+            let result = ingested::revision(&conn, &opening, &file).await;
             let rolled = conn.client.batch_execute("ROLLBACK").await;
             (rolled.is_ok().then_some(conn), result)
         })

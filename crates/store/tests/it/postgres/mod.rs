@@ -13,6 +13,7 @@ mod original;
 mod poison;
 mod pooler;
 mod roles;
+mod settings;
 mod smoke;
 mod sqlstate;
 mod tenants;

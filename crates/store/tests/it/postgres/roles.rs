@@ -1,8 +1,10 @@
 //! What a role may not do, and what a schema lacks, is told before the first row.
 
+use mds_core::Bar;
 use mds_store::{MissingRights, OpenOptions, Store};
 
 use super::{Database, Server};
+use crate::support::{all, bar, write, write_new};
 
 /// A new role of this database, and the URL of the database for it.
 async fn role(database: &Database) -> (String, String) {
@@ -72,13 +74,56 @@ async fn a_table_that_has_lost_its_key_takes_no_rows() {
     assert_eq!(error.code(), "UNFIT_DATABASE");
     let text = error.to_string();
     for table in ["bars", "news"] {
-        let told = format!("table {table} has no unique key any more");
+        let told = format!("table {table} has no unique key (");
         assert!(text.contains(&told), "{text}");
     }
     assert!(!text.contains("options_snap"), "{text}");
     // Reading doubles nothing.
     let reader = Store::open(&database.url, OpenOptions::read_only()).await;
     assert!(reader.is_ok());
+}
+
+#[tokio::test]
+async fn a_table_with_another_key_takes_no_rows() {
+    let Some(server) = Server::find() else { return };
+    for key in [
+        "id",
+        "ts, tenant_id, vendor, symbol, timeframe, revision",
+        "ts, tenant_id, vendor, symbol",
+    ] {
+        let database = server.make("").await;
+        drop(database.open().await);
+        database
+            .run(&format!(
+                "ALTER TABLE bars DROP CONSTRAINT bars_pkey; ALTER TABLE bars ADD id bigserial; \
+                 ALTER TABLE bars ADD PRIMARY KEY ({key})"
+            ))
+            .await;
+        let opened = Store::open(&database.url, OpenOptions::default()).await;
+        let text = opened.unwrap_err().to_string();
+        let told = "table bars has no unique key (ts, tenant_id, vendor, symbol, timeframe) any \
+                    more, so rows could be there twice; add it again as its primary key";
+        assert!(text.contains(told), "{key}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_key_may_be_in_another_order_and_have_columns_beside_it() {
+    let Some(server) = Server::find() else { return };
+    let database = server.make("").await;
+    drop(database.open().await);
+    database
+        .run(
+            "ALTER TABLE bars DROP CONSTRAINT bars_pkey; ALTER TABLE bars ADD id bigserial PRIMARY \
+             KEY; CREATE UNIQUE INDEX ON bars (tenant_id, vendor, symbol, timeframe, ts DESC) \
+             INCLUDE (close_price)",
+        )
+        .await;
+    let rows = || (0..100).map(|minute| bar(minute, 1.0, 1)).collect();
+    write_new(&database.open().await, rows()).await;
+    let again = write(&database.open().await, rows()).await;
+    assert!(again.error.is_none(), "{:?}", again.error);
+    assert_eq!(all::<Bar>(&database.open().await).await.len(), 100);
 }
 
 #[tokio::test]
