@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Error, Statement};
 use super::connect::Endpoint;
 use super::dsn::Dsn;
 use super::pool::Pool;
-use super::sql::Sql;
+use super::sql::{self, Sql};
 use super::{encode, failed, pool_of, run};
 use crate::{OpenOptions, StoreError};
 
@@ -63,7 +63,10 @@ async fn copy_share<R: Record>(
 ) -> Result<(), StoreError> {
     run(&pool, &name, "copy", move |conn| async move {
         let result = async {
-            let statement = conn.client.prepare(&Sql::of::<R>().copy).await?;
+            let statement = conn
+                .client
+                .prepare(&Sql::of::<R>(sql::Texts::Bytewise).copy)
+                .await?;
             gate.wait().await;
             for batch in &share {
                 copy(&conn.client, &statement, batch).await?;

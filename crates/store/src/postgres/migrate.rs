@@ -4,7 +4,6 @@
 //! that lock: a second process that migrates at the same time waits, and then finds nothing to do.
 //! A plan looks at the same things in a transaction that can only read.
 
-use mds_core::{Bar, Fundamentals, Kind, News, OptionSnap};
 use sha2::{Digest, Sha256};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
@@ -12,7 +11,7 @@ use tokio_postgres::{Client, Error};
 use super::adopt::{self, Adoption, Found};
 use super::connect::{Conn, Session};
 use super::layout::{self, Layout};
-use super::{failed, sql, timescale};
+use super::{failed, keys, sql, timescale};
 use crate::{MigrationReport, MigrationStep, OpenOptions, StoreError};
 
 /// The number of the advisory lock: `mds_migr` in ASCII.
@@ -43,6 +42,7 @@ pub(crate) struct Opened {
     pub(crate) last_revision: i64,
     /// Row security binds the role that we are.
     pub(crate) is_bound: bool,
+    pub(crate) texts: sql::Texts,
     pub(crate) layout: Layout,
 }
 
@@ -139,62 +139,22 @@ async fn opened(client: &Session, options: &OpenOptions) -> Result<Opened, Migra
         return Err(MigrateError::Outdated { found, wanted });
     }
     if !options.read_only {
-        has_keys(client).await?;
+        let problems = keys::missing(client).await?;
+        if !problems.is_empty() {
+            return Err(MigrateError::Unfit { problems });
+        }
     }
     let sql = "SELECT store_id::text, last_revision, row_security_active('bars') \
          OR row_security_active('options_snap') OR row_security_active('fundamentals') \
-         OR row_security_active('news') FROM mds_meta";
+         OR row_security_active('news'), current_setting('server_encoding') FROM mds_meta";
     let row = client.query_typed_one(sql, &[]).await?;
     Ok(Opened {
         store_id: row.try_get(0)?,
         last_revision: row.try_get(1)?,
         is_bound: row.try_get(2)?,
+        texts: sql::Texts::of_encoding(row.try_get(3)?),
         layout: layout::read(client).await?,
     })
-}
-
-/// New rows are copied, and it is their keys that keep them from being there twice: a unique key of
-/// exactly the parts of the natural key.
-async fn has_keys(client: &Client) -> Result<(), MigrateError> {
-    let sql = "SELECT tables.name, tables.parts FROM unnest($1::text[], $2::text[]) WITH ORDINALITY \
-         AS tables (name, parts, ord) WHERE NOT EXISTS (SELECT FROM pg_index AS i \
-         WHERE i.indrelid = tables.name::regclass AND i.indisunique AND i.indisvalid \
-         AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL \
-         AND (SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE \"C\") \
-            FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place) \
-            JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number \
-            WHERE k.place <= i.indnkeyatts) \
-         = (SELECT array_agg(part ORDER BY part COLLATE \"C\") \
-            FROM unnest(string_to_array(tables.parts, ', ')) AS part)) ORDER BY tables.ord";
-    let problem = |row: &tokio_postgres::Row| {
-        let (name, parts): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-        Ok(format!(
-            "table {name} has no unique key ({parts}) any more, so rows could be there twice; add \
-             it again as its primary key"
-        ))
-    };
-    let tables = Kind::ALL.map(Kind::table);
-    let keys = [
-        sql::key_columns::<Bar>(),
-        sql::key_columns::<OptionSnap>(),
-        sql::key_columns::<Fundamentals>(),
-        sql::key_columns::<News>(),
-    ];
-    let parts = keys.map(|key| key.join(", "));
-    let rows = client
-        .query_typed(
-            sql,
-            &[
-                (&&tables[..], Type::TEXT_ARRAY),
-                (&&parts[..], Type::TEXT_ARRAY),
-            ],
-        )
-        .await?;
-    let problems: Vec<String> = rows.iter().map(problem).collect::<Result<_, Error>>()?;
-    if problems.is_empty() {
-        return Ok(());
-    }
-    Err(MigrateError::Unfit { problems })
 }
 
 async fn state_of(client: &Client) -> Result<State, MigrateError> {

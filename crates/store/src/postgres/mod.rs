@@ -10,7 +10,7 @@
 //! | `sql`, `encode` | statements spelled out of the columns of a kind, values in binary |
 //! | `transaction` | transactions that rely on nothing but themselves |
 //! | `merge`, `stored`, `apart`, `habit` | one batch: which rows are written, by which way |
-//! | `rights` | what the role lacks |
+//! | `rights`, `keys` | what the role lacks, and what a table has lost |
 //! | `read` | queries in bounded memory, figures, deletion |
 //! | `sqlstate`, `failure` | what each error of the server means |
 //!
@@ -28,6 +28,7 @@ mod encode;
 mod failure;
 mod habit;
 mod ingested;
+mod keys;
 mod layout;
 mod merge;
 mod migrate;
@@ -213,10 +214,10 @@ impl PostgresStore {
                 store_id: opened.store_id,
                 read_only,
                 sql: [
-                    Sql::of::<Bar>(),
-                    Sql::of::<OptionSnap>(),
-                    Sql::of::<Fundamentals>(),
-                    Sql::of::<News>(),
+                    Sql::of::<Bar>(opened.texts),
+                    Sql::of::<OptionSnap>(opened.texts),
+                    Sql::of::<Fundamentals>(opened.texts),
+                    Sql::of::<News>(opened.texts),
                 ],
                 habits: Default::default(),
                 late_habits: Default::default(),

@@ -37,9 +37,36 @@ pub(crate) mod met {
     pub(crate) const HIGHER: i16 = 4;
 }
 
+/// How the server is made to compare texts as everybody else does, by their bytes in UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Texts {
+    /// Its own bytes are in the same order.
+    Bytewise,
+    /// The database has an encoding of another order.
+    Recoded,
+}
+
+impl Texts {
+    /// In a database of the encoding that the server calls `name`.
+    pub(crate) fn of_encoding(name: &str) -> Self {
+        match name {
+            // What SQL_ASCII holds is what we have sent; Latin 1 is the beginning of Unicode.
+            "UTF8" | "SQL_ASCII" | "LATIN1" => Self::Bytewise,
+            _ => Self::Recoded,
+        }
+    }
+
+    fn ordered(self, text: &str) -> String {
+        match self {
+            Self::Bytewise => format!("{text} COLLATE \"C\""),
+            Self::Recoded => format!("convert_to({text}, 'UTF8')"),
+        }
+    }
+}
+
 impl Sql {
     /// The statements for `R`.
-    pub(crate) fn of<R: Record>() -> Self {
+    pub(crate) fn of<R: Record>(texts: Texts) -> Self {
         let table = R::KIND.table();
         let columns = names::<R>();
         let list = columns.join(", ");
@@ -48,7 +75,7 @@ impl Sql {
             "SELECT * FROM unnest({}) WITH ORDINALITY AS u ({list}, ord)",
             numbered(types::<R>().into_iter(), 1)
         );
-        let (stored, given) = (rank::<R>("t"), rank::<R>("i"));
+        let (stored, given) = (rank::<R>("t", texts), rank::<R>("i", texts));
         let class = format!(
             "CASE WHEN {given} > {stored} THEN CASE WHEN t.revision = i.revision THEN {} ELSE {} END \
              WHEN {given} = {stored} THEN {} WHEN t.revision = i.revision THEN {} ELSE {} END",
@@ -59,7 +86,7 @@ impl Sql {
             met::HIGHER,
         );
         let conflict = keys.join(", ");
-        let (excluded, target) = (rank::<R>("excluded"), rank::<R>(table));
+        let (excluded, target) = (rank::<R>("excluded", texts), rank::<R>(table, texts));
         let stored_columns = columns
             .iter()
             .map(|c| format!("s.{c}"))
@@ -243,7 +270,7 @@ fn numbered(types: impl Iterator<Item = Type>, first: usize) -> String {
 
 /// The rank of the row `of` as an SQL row value; compares as `Record::rank_cmp`. It has no NULL in
 /// it: an absent number is below every number, an absent text below every text.
-fn rank<R: Record>(of: &str) -> String {
+fn rank<R: Record>(of: &str, texts: Texts) -> String {
     let mut parts = Vec::new();
     if R::column("provisional").is_some() {
         parts.push(format!("(NOT {of}.provisional)"));
@@ -258,7 +285,7 @@ fn rank<R: Record>(of: &str) -> String {
             }
             _ => {
                 parts.push(format!("({of}.{name} IS NOT NULL)"));
-                parts.push(format!("coalesce({of}.{name}, '') COLLATE \"C\""));
+                parts.push(texts.ordered(&format!("coalesce({of}.{name}, '')")));
             }
         }
     }
