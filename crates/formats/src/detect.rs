@@ -288,11 +288,16 @@ fn detected_format(sample: &Sample<'_>) -> Result<Detected, OpenError> {
         }
     }
     if let Some(kind) = sample.kind
-        && let Some(other) = fitting.first().map(|d| d.format)
+        && let Some(other) = fitting.first().map(|d| (d.format, d.kinds.clone()))
     {
         fitting.retain(|d| d.kinds.contains(&kind));
         if fitting.is_empty() {
-            return Err(other_kind(sample, other, kind));
+            let (format, kinds) = other;
+            return Err(if format.holds(kind) {
+                other_fields(sample, format, kind, &kinds)
+            } else {
+                other_kind(sample, format, kind)
+            });
         }
     }
     let path = sample.path.to_owned();
@@ -316,13 +321,26 @@ fn detected_format(sample: &Sample<'_>) -> Result<Detected, OpenError> {
 
 /// The error for a format that holds other kinds than the one asked for.
 pub(crate) fn other_kind(sample: &Sample<'_>, format: &Format, kind: Kind) -> OpenError {
-    let holds: Vec<&str> = format.kinds().map(Kind::as_str).collect();
     OpenError::OtherKind {
         path: sample.path.to_owned(),
         format: format.name,
         kind,
-        holds: holds.join(", "),
+        holds: names(format.kinds()),
     }
+}
+
+/// The error for a format that holds the kind asked for, in fields that are not those of the input.
+fn other_fields(sample: &Sample<'_>, format: &Format, kind: Kind, kinds: &[Kind]) -> OpenError {
+    OpenError::OtherFields {
+        path: sample.path.to_owned(),
+        format: format.name,
+        kind,
+        fields: names(kinds.iter().copied()),
+    }
+}
+
+fn names(kinds: impl Iterator<Item = Kind>) -> String {
+    kinds.map(Kind::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// What the input looks like, for the message that it was not recognised.

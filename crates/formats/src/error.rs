@@ -137,6 +137,18 @@ pub enum OpenError {
         /// The kinds that the format holds, as text.
         holds: String,
     },
+    /// The format holds the kind, but the fields are those of others.
+    #[error("{path} is in format {format}, and its fields are those of {fields}, not of {kind}")]
+    OtherFields {
+        /// The file, as the user named it.
+        path: String,
+        /// The format.
+        format: &'static str,
+        /// The kind that was asked for.
+        kind: Kind,
+        /// The kinds whose fields they are, as text.
+        fields: String,
+    },
     /// A key part that neither the file nor its name nor an option gives.
     #[error("{path}: {format} needs the {field}: {looked}; pass {flag}")]
     Missing {

@@ -117,6 +117,36 @@ pub(crate) struct Times {
     pub(crate) days: bool,
 }
 
+/// The rule that a text breaks which is no time as RFC 3339 writes them.
+const NO_TIME: &str = "must be a time, such as 2024-11-01T00:00:00Z";
+
+/// What `--time-format` should probably say, where a time cannot be read as it is written.
+pub(crate) fn with_hint(mut fault: Fault, format: &TimeFormat) -> Fault {
+    let unit = probable_epoch(&fault.value);
+    let is_out_of_range = fault.code == "time_out_of_range";
+    let hint = match (format, unit) {
+        (TimeFormat::Rfc3339, None) if fault.rule == NO_TIME => "another --time-format?".to_owned(),
+        (TimeFormat::Rfc3339, Some(unit)) if fault.rule == NO_TIME => {
+            format!("--time-format {unit}?")
+        }
+        (TimeFormat::Epoch(_), Some(unit)) if is_out_of_range => format!("--time-format {unit}?"),
+        _ => return fault,
+    };
+    fault.rule = format!("{} ({hint})", fault.rule).into();
+    fault
+}
+
+/// The unit in which a number is a time from 1973 on; a day such as 20241101 is one in none.
+fn probable_epoch(text: &str) -> Option<&'static str> {
+    match text.trim_ascii().parse::<f64>().ok()? {
+        1e8..1e10 => Some("epoch_s"),
+        1e11..1e13 => Some("epoch_ms"),
+        1e14..1e16 => Some("epoch_us"),
+        1e17..1e19 => Some("epoch_ns"),
+        _ => None,
+    }
+}
+
 /// A time that is not one instant yet, with all of its digits.
 #[derive(Clone, Debug, PartialEq)]
 enum Parsed {
@@ -183,7 +213,7 @@ impl Times {
         let Some(parsed) = time.map_err(TimeFault::Invalid)? else {
             let rule = match &self.format {
                 TimeFormat::Pattern(pattern) => format!("must be a time written as {pattern}"),
-                _ => "must be a time, such as 2024-11-01T00:00:00Z".to_owned(),
+                _ => NO_TIME.to_owned(),
             };
             return Err(TimeFault::Invalid(Fault::new(
                 field,

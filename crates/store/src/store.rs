@@ -35,8 +35,9 @@ pub struct OpenOptions {
     pub password: Option<String>,
     /// The file with passwords of servers, as `~/.pgpass`; asked last. Default: none.
     pub passfile: Option<PathBuf>,
-    /// Who gets the rows without a tenant of a database that another program made. PostgreSQL only.
-    /// Default: the tenant of records that name none.
+    /// Who gets the rows without a tenant of a database that another program made, and whose rows
+    /// are counted as a role that row security binds. PostgreSQL only. Default: the tenant of records
+    /// that name none.
     pub tenant_id: TenantId,
     /// What is wanted of TimescaleDB. PostgreSQL only. Default: used where the database has it.
     pub timescale: TimescaleOptions,
@@ -268,6 +269,21 @@ impl Store {
         match &self.backend {
             Backend::Sqlite(_) => Ok(Vec::new()),
             Backend::Postgres(store) => store.missing_rights().await,
+        }
+    }
+
+    /// The same for a store that cannot be opened for lack of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Server`] where the server cannot be asked.
+    pub async fn missing_rights_at(
+        url: &StoreUrl,
+        options: OpenOptions,
+    ) -> Result<Vec<MissingRights>, StoreError> {
+        match url {
+            StoreUrl::Sqlite(_) => Ok(Vec::new()),
+            StoreUrl::Postgres(dsn) => postgres::missing_rights(dsn, &options).await,
         }
     }
 

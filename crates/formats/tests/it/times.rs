@@ -129,6 +129,31 @@ fn digits_beyond_the_microsecond_are_left_out_with_a_note() {
 }
 
 #[test]
+fn a_time_that_is_written_otherwise_is_told_with_the_format_that_may_be_meant() {
+    let rule = |format: &str, time: &str| {
+        let options = mapped(&["ts=t", "close_price=c"], format, options("1m"));
+        let read = read::<Bar>("x.csv", format!("t,c\n{time},1\n"), &options);
+        read.invalid()[0].rule.clone()
+    };
+    let text = "must be a time, such as 2024-11-01T00:00:00Z";
+    for (time, hint) in [
+        ("1730419200", "--time-format epoch_s?"),
+        ("1730419200.5", "--time-format epoch_s?"),
+        ("1730419200000", "--time-format epoch_ms?"),
+        ("1730419200000000", "--time-format epoch_us?"),
+        ("1730419200000000000", "--time-format epoch_ns?"),
+        ("11/01/2024", "another --time-format?"),
+        ("20241101093000", "another --time-format?"),
+    ] {
+        assert_eq!(rule("", time), format!("{text} ({hint})"), "{time}");
+    }
+    let range = "a time must lie in the years 1900 to 2199";
+    let millis = rule("epoch_s", "1730419200000");
+    assert_eq!(millis, format!("{range} (--time-format epoch_ms?)"));
+    assert_eq!(rule("epoch_s", "99999999999999"), range);
+}
+
+#[test]
 fn a_pattern_that_reads_no_time_is_refused_at_once() {
     for pattern in [
         "%Q",

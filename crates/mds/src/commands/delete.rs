@@ -79,6 +79,8 @@ async fn delete<R: mds_store::StoredRecord>(
 ) -> anyhow::Result<Exit> {
     let options = OpenOptions {
         create: false,
+        // Where there are no tables there is nothing to delete.
+        migrate: false,
         ..OpenOptions::default()
     };
     let store = context.open(options).await?;

@@ -3,7 +3,7 @@
 use mds_coordinator::dead_letter::{DeadLetterQueue, DlqOptions, LetterFilter};
 use mds_core::time::MICROS_PER_SECOND;
 use mds_core::{Kind, RevisionClock};
-use mds_store::{MissingRights, OpenOptions};
+use mds_store::{MissingRights, OpenOptions, Store, StoreError};
 use serde_json::{Value, json};
 
 use crate::commands::stats::bytes;
@@ -33,6 +33,9 @@ pub(crate) struct Args {
 
 /// The tables of the four kinds.
 const KIND_TABLES: [&str; 4] = ["bars", "options_snap", "fundamentals", "news"];
+
+/// The code of a right that is missing.
+const NO_RIGHT: &str = "42501";
 
 /// How well something is, from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,9 +113,12 @@ async fn check_store(context: &Context) -> Vec<Check> {
         migrate: false,
         ..OpenOptions::default()
     };
-    let store = match context.open(options).await {
+    let store = match context.open(options.clone()).await {
         Ok(store) => store,
-        Err(error) => return vec![failed(error)],
+        Err(error) => {
+            let rights = rights_lacking(context, options, &error).await;
+            return [failed(error)].into_iter().chain(rights).collect();
+        }
     };
     let mut checks = Vec::new();
     match store.check().await {
@@ -134,6 +140,21 @@ async fn check_store(context: &Context) -> Vec<Check> {
     }
     store.close().await;
     checks
+}
+
+/// What the role lacks to open the store, and to write: told at once, not one table after the other.
+async fn rights_lacking(
+    context: &Context,
+    options: OpenOptions,
+    error: &anyhow::Error,
+) -> Option<Check> {
+    let error = error.downcast_ref::<StoreError>()?;
+    if error.code() != NO_RIGHT {
+        return None;
+    }
+    let url = context.store_url().ok()?;
+    let missing = Store::missing_rights_at(&url, context.options(options)).await;
+    check_rights(&missing.ok()?)
 }
 
 /// A role that may not write all kinds may be meant to; one that may write none is not.

@@ -17,7 +17,8 @@ Examples:
   mds migrate
   mds migrate --store sqlite:market.db --json
 
-Commands that write migrate by themselves; this does it beforehand, or only says what is pending.";
+`mds ingest` and `mds dlq replay` migrate by themselves; this does it beforehand, or only says what
+is pending.";
 
 /// Arguments of `mds migrate`.
 #[derive(clap::Args, Debug)]

@@ -266,9 +266,7 @@ async fn a_fatal_error_stops_with_words_that_help_and_nothing_is_lost() {
     place.run(&["migrate", "--store", &database.url]).code(0);
     database.run("ALTER TABLE bars RENAME TO moved").await;
     let outcome = ingest(&place, &database, ONE, &[]).code(1);
-    outcome
-        .says("relation \"bars\" does not exist; the tables must be as mds migrate makes them")
-        .says("42P01");
+    outcome.says("\n  - table bars is gone; give it its name again, or restore it from a backup\n");
     assert_eq!(letters(&place), []);
     database.run("ALTER TABLE moved RENAME TO bars").await;
     let outcome = ingest(&place, &database, ONE, &[]).code(0);
@@ -319,6 +317,45 @@ async fn health_of_a_server_that_was_written_to_a_moment_ago_and_of_one_that_ref
         database.url
     );
     assert!(outcome.stdout.contains(&told), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_makes_no_tables() {
+    let Some(database) = Database::make().await else {
+        return;
+    };
+    let place = Place::new();
+    place
+        .run(&["delete", "bars", "--all", "--yes", "--store", &database.url])
+        .code(1)
+        .says("run `mds migrate` first");
+    let made = database
+        .shell
+        .query_typed_one("SELECT to_regclass('bars') IS NOT NULL", &[])
+        .await
+        .unwrap();
+    assert!(!made.get::<_, bool>(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_of_a_role_without_any_right_names_all_of_them() {
+    let Some(database) = Database::make().await else {
+        return;
+    };
+    let place = Place::new();
+    place.run(&["migrate", "--store", &database.url]).code(0);
+    let name = database.url.rsplit('/').next().unwrap();
+    let role = format!("{name}_none");
+    database.run(&format!("CREATE ROLE {role} LOGIN")).await;
+    let url = database.url.replace("postgres@", &format!("{role}@"));
+    let health = place.run(&["health", "--store", &url]).code(1);
+    for told in [
+        "failed  the role lacks SELECT on mds_migrations; INSERT, SELECT, UPDATE on bars; ",
+        "; INSERT on tenants; SELECT, UPDATE on mds_meta; INSERT, SELECT, UPDATE on ingested_files; \
+         GRANT what it needs\n",
+    ] {
+        assert!(health.stdout.contains(told), "{health:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

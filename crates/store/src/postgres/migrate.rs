@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Error};
 use super::adopt::{self, Adoption, Found};
 use super::connect::{Conn, Session};
 use super::layout::{self, Layout};
-use super::{failed, keys, sql, timescale};
+use super::{failed, fit, sql, timescale};
 use crate::{MigrationReport, MigrationStep, OpenOptions, StoreError};
 
 /// The number of the advisory lock: `mds_migr` in ASCII.
@@ -138,12 +138,7 @@ async fn opened(client: &Session, options: &OpenOptions) -> Result<Opened, Migra
     if found != wanted {
         return Err(MigrateError::Outdated { found, wanted });
     }
-    if !options.read_only {
-        let problems = keys::missing(client).await?;
-        if !problems.is_empty() {
-            return Err(MigrateError::Unfit { problems });
-        }
-    }
+    must_fit(client, options.read_only).await?;
     let sql = "SELECT store_id::text, last_revision, row_security_active('bars') \
          OR row_security_active('options_snap') OR row_security_active('fundamentals') \
          OR row_security_active('news'), current_setting('server_encoding') FROM mds_meta";
@@ -155,6 +150,15 @@ async fn opened(client: &Session, options: &OpenOptions) -> Result<Opened, Migra
         texts: sql::Texts::of_encoding(row.try_get(3)?),
         layout: layout::read(client).await?,
     })
+}
+
+/// Refuses tables that somebody has altered since.
+async fn must_fit(client: &Client, only_reads: bool) -> Result<(), MigrateError> {
+    let problems = fit::problems(client, only_reads).await?;
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(MigrateError::Unfit { problems })
 }
 
 async fn state_of(client: &Client) -> Result<State, MigrateError> {
@@ -234,6 +238,9 @@ async fn planned(client: &Client, options: &OpenOptions) -> Result<MigrationRepo
             report
         }
     };
+    if report.from > 0 {
+        report.problems.extend(fit::problems(client, false).await?);
+    }
     if !report.steps.is_empty() {
         report.problems.extend(no_place(client).await?);
     }
@@ -304,6 +311,9 @@ async fn apply_pending(
         State::Adoptable(_) if !is_asked => return Err(MigrateError::NotAdopted),
         State::Adoptable(present) => (0, Some(present)),
     };
+    if is_asked && from > 0 {
+        must_fit(client, false).await?;
+    }
     let mut report = report(from, true);
     for migration in MIGRATIONS.iter().filter(|m| m.version > from) {
         match &present {

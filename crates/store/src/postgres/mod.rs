@@ -26,6 +26,7 @@ mod connect;
 mod dsn;
 mod encode;
 mod failure;
+mod fit;
 mod habit;
 mod ingested;
 mod keys;
@@ -68,7 +69,7 @@ use self::merge::{On, Work};
 use self::pool::{Pool, PoolError};
 use self::sql::Sql;
 use self::transaction::Failed;
-use crate::{LockOrder, MigrationReport, OpenOptions, StoreError};
+use crate::{LockOrder, MigrationReport, MissingRights, OpenOptions, StoreError};
 
 /// How far the kept revision runs ahead of the written ones, so that it is not written with every
 /// batch.
@@ -105,6 +106,8 @@ struct Shared {
     is_sorted: bool,
     /// Row security binds this role, so each transaction says whose rows it is about.
     is_bound: bool,
+    /// Whose rows such a role counts, if it is set to no tenant itself.
+    tenant_id: TenantId,
     layout: layout::Known,
 }
 
@@ -142,6 +145,18 @@ pub(crate) async fn migrate(
     .await?;
     pool.close();
     report.map_err(|e| e.into_store_error(&name))
+}
+
+/// See [`crate::Store::missing_rights_at`].
+pub(crate) async fn missing_rights(
+    dsn: &Dsn,
+    options: &OpenOptions,
+) -> Result<Vec<MissingRights>, StoreError> {
+    let (pool, name) = (pool_of(dsn, options)?, dsn.to_string());
+    let operation = "read the rights of the role";
+    let missing = run(&pool, &name, operation, rights::missing).await?;
+    pool.close();
+    missing.map_err(|error| failed(&name, operation, error))
 }
 
 /// Runs `work` on a connection, in a task that goes on if the caller does not.
@@ -226,6 +241,7 @@ impl PostgresStore {
                 tenants: Mutex::default(),
                 is_sorted: options.lock_order == LockOrder::Keys,
                 is_bound: opened.is_bound,
+                tenant_id: options.tenant_id,
                 layout: layout::Known::new(opened.layout),
             }),
         })

@@ -370,8 +370,9 @@ impl PostgresStore {
             earliest: None,
             latest: None,
         };
+        let opening = self.reading_all();
         let groups = self
-            .rows("read figures", None, sql, |row| {
+            .rows_after(opening, "read figures", sql, |row| {
                 let tenant: Uuid = row.try_get(0)?;
                 let (series, rows): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
                 let timeframe: Option<String> = row.try_get(2)?;
@@ -477,6 +478,19 @@ impl PostgresStore {
         }
     }
 
+    /// The same for all tenants that the role may see. One that row security binds and that is set
+    /// to no tenant would see nothing, and so speaks for the one of the settings.
+    fn reading_all(&self) -> String {
+        if !self.shared.is_bound {
+            return self.reading(None);
+        }
+        format!(
+            "BEGIN READ ONLY; SELECT set_config('app.tenant_id', \
+             coalesce(nullif(current_setting('app.tenant_id', true), ''), '{}'), true)",
+            self.shared.tenant_id
+        )
+    }
+
     /// Without a tenant the role sees what its own settings say.
     fn speaking_for(&self, tenant: Option<TenantId>) -> Option<String> {
         let tenant = tenant.filter(|_| self.shared.is_bound)?;
@@ -508,6 +522,16 @@ impl PostgresStore {
         read: impl Fn(&Row) -> Result<V, Error> + Send + 'static,
     ) -> Result<Vec<V>, StoreError> {
         let opening = self.reading(tenant);
+        self.rows_after(opening, operation, sql, read).await
+    }
+
+    async fn rows_after<V: Send + 'static>(
+        &self,
+        opening: String,
+        operation: &'static str,
+        sql: String,
+        read: impl Fn(&Row) -> Result<V, Error> + Send + 'static,
+    ) -> Result<Vec<V>, StoreError> {
         self.with(operation, move |conn| async move {
             let rows = conn.client.query_typed(&sql, &[]);
             let result = within(&conn.client, &opening, rows).await;

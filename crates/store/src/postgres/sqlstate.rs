@@ -15,7 +15,8 @@ const TABLE: &[(&str, ErrorKind, &str, &str)] = &[
         "25006",
         Environment,
         "read only sql transaction",
-        "of several hosts in the URL the one that takes writes is used",
+        "the server is a standby, or set to read only; name the one that takes writes, or \
+         several hosts, of which it is found",
     ),
     ("53", Environment, "insufficient resources", ""),
     (
@@ -101,7 +102,8 @@ const TABLE: &[(&str, ErrorKind, &str, &str)] = &[
         "42",
         Fatal,
         "syntax error or access rule violation",
-        "the tables must be as mds migrate makes them",
+        "the tables must be as mds migrate makes them, and mds migrate --plan says what they have \
+         lost",
     ),
     (
         "42501",
@@ -192,7 +194,10 @@ mod tests {
         }
         assert_eq!(
             advice_on("42P01"),
-            Some("the tables must be as mds migrate makes them")
+            Some(
+                "the tables must be as mds migrate makes them, and mds migrate --plan says what \
+                 they have lost"
+            )
         );
         assert_eq!(advice_on("57P03"), None);
         assert_eq!(advice_on(""), None);

@@ -25,6 +25,8 @@ pub(crate) enum TlsError {
     },
     #[error("there are no trusted certificates on this machine; name a file with sslrootcert")]
     NoRoots,
+    #[error("there is no certificate in {path}, which sslrootcert names")]
+    NoCertificate { path: String },
     #[error("TLS cannot be set up")]
     Setup(#[from] Error),
     #[error("certificates cannot be checked")]
@@ -43,6 +45,13 @@ pub(crate) fn advice_on(error: &(dyn std::error::Error + 'static)) -> &'static s
             )) => return "name the host as its certificate does, or use sslmode=verify-ca",
             Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
                 return "name the file of the authority that signed the certificate with sslrootcert";
+            }
+            // As `openssl req -x509` makes them, if nothing else is said.
+            Some(Error::InvalidCertificate(CertificateError::Other(other)))
+                if format!("{other:?}").contains("CaUsedAsEndEntity") =>
+            {
+                return "the server's certificate is that of an authority; sign one for the server \
+                        with it, or make it anew with basicConstraints=CA:FALSE";
             }
             Some(Error::InvalidCertificate(_)) => return "the server needs another certificate",
             _ => {}
@@ -98,6 +107,10 @@ fn roots(root_cert: Option<&Path>) -> Result<RootCertStore, TlsError> {
         };
         for cert in CertificateDer::pem_file_iter(path).map_err(failed)? {
             roots.add(cert.map_err(failed)?)?;
+        }
+        if roots.is_empty() {
+            let path = path.display().to_string();
+            return Err(TlsError::NoCertificate { path });
         }
     } else {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -299,7 +299,8 @@ impl<R: Record> RowDecoder<R> for Rows<R> {
                 let span = self.span_column.and_then(|column| draft.timeframe(column));
                 let days = span.map_or(self.times.days, Times::whole_days);
                 let name = R::COLUMNS[place.field].name;
-                let time = self.times.read_as(name, text, days)?;
+                let read = self.times.read_as(name, text, days);
+                let time = read.map_err(|f| values::with_hint(f, &self.times.format))?;
                 draft.set_time(place.field, time, self.times.cuts(text));
             } else {
                 set(&mut draft, place.field, text)?;

@@ -111,6 +111,16 @@ pub(super) fn start<R: MarketRecord>(
     Ok(receiver)
 }
 
+/// Why a file is none of ours; faults of disk and archive are told when it is read.
+pub(super) fn refused<R: MarketRecord>(input: &Input, options: &Options) -> Option<Failed> {
+    let Input::File(path) = input else {
+        return None;
+    };
+    let opened = Source::open(path, Limits::default())
+        .and_then(|source| mds_formats::reader::<R>(source, options));
+    opened.err().filter(OpenError::is_usage).map(Failed::from)
+}
+
 fn open<R: MarketRecord>(
     input: &Input,
     options: &Options,

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use mds_core::{ErrorKind, Timestamp};
 use mds_store::{FileRevision, IngestedFile, Remembered, StoreError};
 use tokio::time::Instant;
 
 use super::input::{self, Base, Input};
-use super::reading;
 use super::revise::Revisions;
 use super::run::Run;
 use super::stop::Stop;
 use super::watch::Outages;
+use super::{read, reading};
 use crate::pipeline::MarketRecord;
 
 /// How long to wait between two questions to a store that is away.
@@ -44,6 +45,7 @@ impl<R: MarketRecord> Run<R> {
             Base::OfContent(content) => content,
         };
         let modified = content.modified;
+        self.must_be_known(input).await?;
         let file = IngestedFile {
             content_hash: content.hash,
             kind: R::KIND,
@@ -68,6 +70,15 @@ impl<R: MarketRecord> Run<R> {
             },
             is_new: (said.remembered == Remembered::Nothing).then_some(modified),
         }))
+    }
+
+    /// The store remembers a content only where it is understood: otherwise the next attempt would be
+    /// another reading of it, and not the first.
+    async fn must_be_known(&self, input: &Input) -> anyhow::Result<()> {
+        let (input, options) = (input.clone(), self.options.clone());
+        let looked = tokio::task::spawn_blocking(move || read::refused::<R>(&input, &options));
+        let refused = looked.await.context("the look at the file was given up")?;
+        refused.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// The store's answer, however long that takes; `None` if the run stops.

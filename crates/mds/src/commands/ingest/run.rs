@@ -264,8 +264,10 @@ where
                 return;
             }
             if let Err(error) = self.input(index, input).await {
+                let failed = error.downcast_ref::<read::Failed>();
+                let exit = failed.map_or(Exit::Failure, read::Failed::exit);
                 let error = crate::exit::told(&error);
-                self.tally().errors.push((Exit::Failure, error));
+                self.tally().errors.push((exit, error));
             }
         }
     }

@@ -101,7 +101,7 @@ fn a_file_of_another_kind() {
     place
         .run(&["ingest", "news", "bars.csv"])
         .code(2)
-        .says("error: bars.csv is in format csv, which holds ");
+        .says("error: bars.csv is in format csv, and its fields are those of bars, not of news\n");
     place.write(
         "x.csv",
         "Date,Open,High,Low,Close\n2024-01-07,1,2,1,2\n2024-01-14,1,2,1,2\n",

@@ -331,3 +331,16 @@ fn a_record_that_is_too_large_costs_itself_only() {
         .errors(&["news.csv:3: the record is larger than max_bytes"]);
     assert_eq!(outcome.books(), "read 3, written 2, refused 1");
 }
+
+#[test]
+fn a_run_that_did_not_know_the_format_leaves_the_revisions_alone() {
+    let place = Place::new();
+    place.write("prices.csv", PRICES);
+    touch(&place, "prices.csv", "2024-11-07T00:00:00Z");
+    place.run(&["ingest", "bars", "prices.csv"]).code(2);
+    let right = acme(&place, RIGHT);
+    assert_eq!(right.books(), "read 3, written 3");
+    assert!(!right.stderr.contains("revisions"), "{}", right.stderr);
+    let first = all::<Bar>(&place)[0].revision;
+    assert_eq!(first, time("2024-11-07T00:00:00Z").micros());
+}

@@ -23,14 +23,7 @@ impl Parts {
     fn add(&mut self, table: &str, want: &Wanted) {
         let ty = want.ty.sql();
         self.says.push(format!("{table}: add {} ({ty})", want.name));
-        let not_null = if want.is_not_null { " NOT NULL" } else { "" };
-        let default = want.default.map(|d| format!(" DEFAULT {d}"));
-        self.add.push(format!(
-            "ADD COLUMN {} {ty}{}{not_null}{}",
-            quoted(want.name),
-            want.collation,
-            default.unwrap_or_default()
-        ));
+        self.add.push(format!("ADD COLUMN {}", want.definition()));
     }
 
     fn alter(&mut self, table: &str, want: &Wanted, column: &ColumnShape, value: &str) {

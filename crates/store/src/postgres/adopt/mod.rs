@@ -23,7 +23,7 @@ mod keys;
 mod table;
 mod tenants;
 mod texts;
-mod wanted;
+pub(super) mod wanted;
 
 use mds_core::{Bar, Fundamentals, Kind, News, OptionSnap, TenantId};
 use tokio_postgres::types::Type;

@@ -6,19 +6,19 @@ use super::catalog::{ColumnShape, quoted};
 
 /// A column as our schema has it.
 #[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) name: &'static str,
-    pub(super) ty: WantedType,
-    pub(super) is_key: bool,
-    pub(super) is_not_null: bool,
+pub(crate) struct Wanted {
+    pub(crate) name: &'static str,
+    pub(crate) ty: WantedType,
+    pub(crate) is_key: bool,
+    pub(crate) is_not_null: bool,
     /// A key's texts are compared bytewise, not by the language of the database.
-    pub(super) collation: &'static str,
+    pub(crate) collation: &'static str,
     /// As SQL, for a column that is added.
-    pub(super) default: Option<&'static str>,
+    pub(crate) default: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WantedType {
+pub(crate) enum WantedType {
     Text,
     Float,
     Bool,
@@ -30,7 +30,7 @@ pub(super) enum WantedType {
 
 impl WantedType {
     /// As SQL spells it.
-    pub(super) const fn sql(self) -> &'static str {
+    pub(crate) const fn sql(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Float => "double precision",
@@ -43,8 +43,23 @@ impl WantedType {
     }
 }
 
+impl Wanted {
+    /// As it stands in a statement that adds it.
+    pub(crate) fn definition(&self) -> String {
+        let ty = self.ty.sql();
+        let not_null = if self.is_not_null { " NOT NULL" } else { "" };
+        let default = self.default.map(|d| format!(" DEFAULT {d}"));
+        format!(
+            "{} {ty}{}{not_null}{}",
+            self.name,
+            self.collation,
+            default.unwrap_or_default()
+        )
+    }
+}
+
 /// The columns of `R`, the revision last.
-pub(super) fn columns<R: Record>() -> Vec<Wanted> {
+pub(crate) fn columns<R: Record>() -> Vec<Wanted> {
     let revision = Wanted {
         name: "revision",
         ty: WantedType::BigInt,

@@ -156,6 +156,47 @@ async fn a_certificate_that_is_no_longer_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_shows_the_certificate_of_an_authority() {
+    if !certificates::can_be_made() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut cluster) = Cluster::prepare() else {
+        return;
+    };
+    let authority = Authority::new(folder.path(), "own");
+    cluster.secure(&authority, "DNS:localhost", 1);
+    for end in ["crt", "key"] {
+        let own = folder.path().join(format!("own.{end}"));
+        let servers = cluster.folder().join(format!("data/server.{end}"));
+        std::fs::write(servers, std::fs::read(own).unwrap()).unwrap();
+    }
+    cluster.run();
+    let url = |file: &str| {
+        format!(
+            "postgres://postgres@localhost:{}/postgres?sslmode=verify-full&sslrootcert={}",
+            cluster.port,
+            folder.path().join(file).display()
+        )
+    };
+    let text = refusal(&url("own.key"), ErrorKind::Fatal, "TLS").await;
+    let file = folder.path().join("own.key");
+    let told = format!(
+        "there is no certificate in {}, which sslrootcert names",
+        file.display()
+    );
+    assert!(text.ends_with(&told), "{text}");
+    let text = refusal(&url("own.crt"), ErrorKind::Fatal, "TLS").await;
+    assert!(
+        text.ends_with(
+            "; the server's certificate is that of an authority; sign one for the server with it, \
+             or make it anew with basicConstraints=CA:FALSE"
+        ),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_tls_refuses_it_and_one_that_wants_it_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let Some(plain) = Cluster::start(&[]) else {

@@ -1,6 +1,6 @@
 //! What a role may not do, and what a schema lacks, is told before the first row.
 
-use mds_core::Bar;
+use mds_core::{Bar, TenantId};
 use mds_store::{MissingRights, OpenOptions, Store};
 
 use super::{Database, Server};
@@ -124,6 +124,110 @@ async fn the_key_may_be_in_another_order_and_have_columns_beside_it() {
     let again = write(&database.open().await, rows()).await;
     assert!(again.error.is_none(), "{:?}", again.error);
     assert_eq!(all::<Bar>(&database.open().await).await.len(), 100);
+}
+
+#[tokio::test]
+async fn a_table_that_was_altered_is_named_before_the_first_row() {
+    let Some(server) = Server::find() else { return };
+    for (change, told) in [
+        (
+            "ALTER TABLE bars RENAME TO bars_of_old",
+            "table bars is gone; give it its name again, or restore it from a backup",
+        ),
+        (
+            "ALTER TABLE options_snap DROP COLUMN delta",
+            "table options_snap has lost its column delta; add it again: \
+             ALTER TABLE options_snap ADD COLUMN delta double precision",
+        ),
+        (
+            "ALTER TABLE fundamentals DROP COLUMN revision",
+            "table fundamentals has lost its column revision; add it again: \
+             ALTER TABLE fundamentals ADD COLUMN revision bigint NOT NULL DEFAULT 0",
+        ),
+        (
+            "ALTER TABLE news RENAME TO n; CREATE VIEW news AS SELECT * FROM n",
+            "news is no table any more and has no key; give the table its name again",
+        ),
+        (
+            "DROP TABLE ingested_files",
+            "table ingested_files is gone; give it its name again, or restore it from a backup",
+        ),
+    ] {
+        let database = server.make("").await;
+        drop(database.open().await);
+        database.run(change).await;
+        let opened = Store::open(&database.url, OpenOptions::default()).await;
+        let error = opened.unwrap_err();
+        assert_eq!(error.code(), "UNFIT_DATABASE", "{error}");
+        let all = error.to_string();
+        assert!(
+            all.ends_with(&format!("nothing was changed:\n  - {told}")),
+            "{all}"
+        );
+        // What migrates says the same, instead of that all is well.
+        let migrate = |plan| Store::migrate(&database.url, OpenOptions::default(), plan);
+        assert_eq!(migrate(true).await.unwrap().problems, [told]);
+        assert_eq!(migrate(false).await.unwrap_err().to_string(), all);
+    }
+}
+
+#[tokio::test]
+async fn what_a_reader_does_not_need_may_be_missing() {
+    let Some(server) = Server::find() else { return };
+    let database = server.make("").await;
+    drop(database.open().await);
+    database
+        .run("DROP TABLE ingested_files; ALTER TABLE options_snap DROP COLUMN delta")
+        .await;
+    let reader = Store::open(&database.url, OpenOptions::read_only()).await;
+    assert_eq!(reader.unwrap().stats().await.unwrap().kinds.len(), 4);
+
+    database.run("DROP TABLE news CASCADE").await;
+    let opened = Store::open(&database.url, OpenOptions::read_only()).await;
+    let all = opened.unwrap_err().to_string();
+    assert!(
+        all.ends_with(
+            "\n  - table news is gone; give it its name again, or restore it from a backup"
+        ),
+        "{all}"
+    );
+}
+
+#[tokio::test]
+async fn a_role_that_row_security_binds_counts_the_rows_of_its_tenant() {
+    let Some(server) = Server::find() else { return };
+    let database = server.make("").await;
+    let other = TenantId::from_u128(7);
+    let of_other = Bar {
+        tenant_id: other,
+        ..bar(9, 1.0, 1)
+    };
+    write_new(
+        &database.open().await,
+        vec![bar(0, 1.0, 1), bar(1, 1.0, 1), of_other],
+    )
+    .await;
+    let (role, url) = role(&database).await;
+    let grant = format!("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}");
+    database.run(&grant).await;
+    let counted = |tenant_id| {
+        let url = url.clone();
+        async move {
+            let options = OpenOptions {
+                tenant_id,
+                ..OpenOptions::read_only()
+            };
+            let store = Store::open(&url.parse().unwrap(), options).await.unwrap();
+            let stats = store.stats().await.unwrap();
+            (stats.kinds[0].rows, stats.freshness.len())
+        }
+    };
+    assert_eq!(counted(TenantId::DEFAULT).await, (2, 1));
+    assert_eq!(counted(other).await, (1, 1));
+    // What the role itself is set to goes before.
+    let set = format!("ALTER ROLE {role} SET app.tenant_id = '{other}'");
+    database.run(&set).await;
+    assert_eq!(counted(TenantId::DEFAULT).await, (1, 1));
 }
 
 #[tokio::test]
