@@ -22,6 +22,7 @@
 //! being settled. Where there are more ranges than fit, the highest are left out, and their records
 //! are delivered again after a restart. What was settled since the last checkpoint is too.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::SeqNo;
@@ -29,6 +30,7 @@ use crate::acks::{Acks, Totals};
 use crate::error::StorageError;
 use crate::segment::VERSION;
 use crate::storage::{Storage, StorageFile, read_full};
+use crate::survey::{Survey, TRIES};
 
 const MAGIC: &[u8; 8] = b"MDSWALCP";
 /// The names of the two files.
@@ -148,47 +150,59 @@ pub(crate) struct FoundCheckpoint {
 }
 
 /// Reads both files, where they are there.
-pub(crate) fn read(
-    storage: &dyn Storage,
-    names: &[String],
-) -> Result<FoundCheckpoint, StorageError> {
+pub(crate) fn read(storage: &dyn Storage) -> Result<FoundCheckpoint, StorageError> {
     let mut found = FoundCheckpoint::default();
     for name in NAMES {
-        if !names.iter().any(|n| n == name) {
+        let Some(read) = read_one(storage, name)? else {
             continue;
-        }
-        let failed = |source| StorageError::new("read", name, source);
-        let file = storage.open(name).map_err(failed)?;
-        let mut bytes = vec![0; ROOM];
-        let length = read_full(file.as_ref(), &mut bytes, 0).map_err(failed)?;
-        bytes.truncate(length);
-        let decoded = Checkpoint::decode(&bytes);
-        if decoded.is_none() && bytes.iter().any(|byte| *byte != 0) {
+        };
+        if read.is_none() {
             found.damaged.push(name);
         }
         let generation = |one: &Option<Checkpoint>| one.as_ref().map(|c| c.generation);
-        if generation(&decoded) > generation(&found.newest) {
-            found.newest = decoded;
+        if generation(&read) > generation(&found.newest) {
+            found.newest = read;
         }
     }
     Ok(found)
 }
 
+/// Reads a file: `None` where nothing is in it, and where what is in it is no checkpoint.
+fn read_one(storage: &dyn Storage, name: &str) -> Result<Option<Option<Checkpoint>>, StorageError> {
+    let failed = |source| StorageError::new("read", name, source);
+    let mut tries = 0;
+    loop {
+        let file = match storage.open(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(failed)?,
+        };
+        let mut bytes = vec![0; ROOM];
+        let length = read_full(file.as_ref(), &mut bytes, 0).map_err(failed)?;
+        bytes.truncate(length);
+        let decoded = Checkpoint::decode(&bytes);
+        tries += 1;
+        // Somebody may be writing it at this moment.
+        if decoded.is_some() || tries == TRIES {
+            return Ok(Some(decoded));
+        }
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+    }
+}
+
 impl Checkpoints {
     /// Opens the two files, and makes those that are not there.
-    pub(crate) fn open(
-        storage: &dyn Storage,
-        names: &[String],
-        newest: u64,
-    ) -> Result<Self, StorageError> {
+    pub(crate) fn open(storage: &dyn Storage, survey: &Survey) -> Result<Self, StorageError> {
         let file = |name: &'static str| {
-            if names.iter().any(|n| n == name) {
+            if survey.has(name) {
                 let failed = |source| StorageError::new("open", name, source);
                 return storage.open(name).map_err(failed);
             }
             let failed = |source| StorageError::new("make", name, source);
             storage.create(name, ROOM as u64).map_err(failed)
         };
+        let newest = survey.newest.as_ref().map_or(0, |c| c.generation);
         Ok(Self {
             files: [file(NAMES[0])?, file(NAMES[1])?],
             next: newest + 1,

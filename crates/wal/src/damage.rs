@@ -91,6 +91,12 @@ impl Damage {
         }
     }
 
+    /// Whether something is lost by it that was durable, or may be: not what a power loss leaves of
+    /// a write that nobody was told to be durable, and not one of two copies.
+    pub fn is_loss(&self) -> bool {
+        self.records > 0 || !matches!(self.kind, DamageKind::Torn | DamageKind::Copy)
+    }
+
     /// Copies the bytes into a file of their own. That they cannot be copied keeps nothing else
     /// from going on.
     pub(crate) fn set_aside(&self, storage: &dyn Storage) -> Option<String> {

@@ -73,6 +73,26 @@ pub enum OpenError {
     Thread(#[source] io::Error),
 }
 
+/// Why a folder could not be looked into. Damaged content is never a reason.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InspectError {
+    /// The storage failed.
+    #[error("cannot look into the durable queue")]
+    Storage(#[from] StorageError),
+    /// A later version of this program wrote the folder.
+    #[error("the durable queue has format {found}, and this program knows up to {known}")]
+    Newer {
+        /// The version found.
+        found: u16,
+        /// The newest version known.
+        known: u16,
+    },
+    /// Nothing in the folder is part of a queue.
+    #[error("there is no durable queue")]
+    NoQueue,
+}
+
 /// Why records were not appended: none of them is in the queue, now or later.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -8,11 +8,13 @@
 //!     18     n  identity: UTF-8, whatever the owner says
 //! ```
 
-use crate::damage::{Damage, DamageKind, Damages};
+use std::io;
+
 use crate::error::{OpenError, StorageError};
 use crate::pair::{self, Found};
 use crate::segment::VERSION;
 use crate::storage::{Storage, read_full};
+use crate::survey::{Survey, SurveyError};
 
 const MAGIC: &[u8; 8] = b"MDSWALQH";
 const HEAD: usize = 18;
@@ -58,29 +60,23 @@ impl Header {
     }
 }
 
-/// Reads the file; `None` where there is none, or nothing of it can be read. Tells whether a part
-/// of it is damaged.
-pub(crate) fn read(
-    storage: &dyn Storage,
-    names: &[String],
-) -> Result<(Option<Header>, bool), OpenError> {
-    if !names.iter().any(|name| name == NAME) {
-        return Ok((None, false));
-    }
+/// Reads the file; `None` where there is none, or nothing of it can be read. Tells whether all of
+/// it is as it was written, which it is where there is none.
+pub(crate) fn read(storage: &dyn Storage) -> Result<(Option<Header>, bool), SurveyError> {
     let failed = |source| StorageError::new("read", NAME, source);
-    let file = storage.open(NAME).map_err(failed)?;
+    let file = match storage.open(NAME) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, true)),
+        other => other.map_err(failed)?,
+    };
     let mut bytes = vec![0; pair::PAIR];
     let length = read_full(file.as_ref(), &mut bytes, 0).map_err(failed)?;
     match pair::decode(&bytes[..length]) {
         Found::Content(content, is_damaged) => match Header::decode(&content) {
-            Ok(header) => Ok((Some(header), is_damaged)),
-            Err(Some(found)) => Err(OpenError::Newer {
-                found,
-                known: VERSION,
-            }),
-            Err(None) => Ok((None, true)),
+            Ok(header) => Ok((Some(header), !is_damaged)),
+            Err(Some(found)) => Err(SurveyError::Newer(found)),
+            Err(None) => Ok((None, false)),
         },
-        Found::Damaged | Found::Empty => Ok((None, true)),
+        Found::Damaged | Found::Empty => Ok((None, false)),
     }
 }
 
@@ -88,16 +84,10 @@ pub(crate) fn read(
 /// with the salt. A damaged file is written anew.
 pub(crate) fn settle(
     storage: &dyn Storage,
-    names: &[String],
+    survey: &Survey,
     wanted: &Identity,
-    salt_of_segments: Option<u64>,
-    damages: &mut Damages,
 ) -> Result<u64, OpenError> {
-    let (found, is_damaged) = read(storage, names)?;
-    if is_damaged {
-        damages.add(Damage::new(NAME, 0..pair::PAIR as u64, DamageKind::Copy));
-    }
-    if let Some(found) = &found
+    if let Some(found) = &survey.header
         && found.identity != wanted
     {
         return Err(OpenError::Mismatch {
@@ -105,24 +95,20 @@ pub(crate) fn settle(
             wanted: wanted.to_owned(),
         });
     }
-    let is_whole = found.is_some() && !is_damaged;
-    let salt = found
-        .map(|header| header.salt)
-        .or(salt_of_segments)
-        .unwrap_or_else(|| fastrand::u64(1..));
-    if !is_whole {
+    let salt = survey.salt.unwrap_or_else(|| fastrand::u64(1..));
+    if survey.header.is_none() || !survey.is_header_whole {
         let header = Header {
             salt,
             identity: wanted.to_owned(),
         };
-        write(storage, names, &header)?;
+        write(storage, survey.has(NEW_NAME), &header)?;
     }
     Ok(salt)
 }
 
-fn write(storage: &dyn Storage, names: &[String], header: &Header) -> Result<(), StorageError> {
+fn write(storage: &dyn Storage, has_new: bool, header: &Header) -> Result<(), StorageError> {
     let failed = |operation| move |source| StorageError::new(operation, NAME, source);
-    if names.iter().any(|name| name == NEW_NAME) {
+    if has_new {
         storage.remove(NEW_NAME).map_err(failed("remove"))?;
     }
     let bytes = header.encode();

@@ -11,10 +11,10 @@
 //! | module | is |
 //! |---|---|
 //! | `record`, `segment`, `pair`, `checkpoint`, `identity` | the bytes on the disk, each with its table |
-//! | `scan` | walking through a segment, whatever is damaged |
+//! | `scan`, `walk` | going through a segment, whatever is damaged; damage told from torn writes |
 //! | `acks` | the set of settled records |
 //! | `log` | groups, segments, checkpoints; the invariants |
-//! | `open` | recovery |
+//! | `survey`, `open` | what a folder holds; recovery |
 //! | `reader` | reading |
 //! | `queue`, `commit` | threads, group commit, waiting |
 //! | `inspect` | looking into a folder without opening it |
@@ -30,6 +30,7 @@ mod commit;
 mod damage;
 mod error;
 mod identity;
+mod inspect;
 mod log;
 mod open;
 mod pair;
@@ -40,13 +41,18 @@ mod scan;
 mod segment;
 pub mod sim;
 mod storage;
+mod survey;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub use acks::{CLASSES, Totals};
 pub use commit::Ticket;
 pub use damage::{Damage, DamageKind};
-pub use error::{AppendError, CommitError, OpenError, StorageError};
+pub use error::{AppendError, CommitError, InspectError, OpenError, StorageError};
+pub use inspect::{
+    CheckpointInfo, FileInfo, Inspection, SegmentInfo, Verification, inspect, verify,
+};
 pub use open::Recovery;
 pub use queue::{FsyncPolicy, OnCommit, WalOptions, WalStats, WriteAheadQueue};
 pub use reader::{Reader, Record};

@@ -480,7 +480,9 @@ impl Inner {
         loop {
             let is_closed = self.wait_to_keep(pause);
             pause = None;
-            if self.log.is_dirty() || self.log.has_done_segments() {
+            // The last one also says up to where records are durable: what of them is damaged when
+            // the queue is opened again cannot be taken for a write that was under way.
+            if is_closed || self.log.is_dirty() || self.log.has_done_segments() {
                 pause = Some(CHECKPOINTS);
                 if let Err(error) = self.checkpoint() {
                     tracing::error!(%error, "what is settled cannot be kept; it is tried again");

@@ -42,6 +42,8 @@ struct Place {
     number: u64,
     file: Arc<dyn StorageFile>,
     scanner: Scanner,
+    /// The number after the last record that was seen, and where that one ends.
+    last: (SeqNo, u64),
     junk: Option<(Range<u64>, bool)>,
 }
 
@@ -125,7 +127,7 @@ impl Reader {
     ) -> Result<Walked, StorageError> {
         let name = segment::name(segment.number);
         if self.next < segment.first {
-            self.miss(segment, segment.first, None);
+            self.miss(segment, segment.first, None, false);
         }
         if !self.enter(segment, &name)? {
             return Ok(Walked::AtEnd);
@@ -140,17 +142,28 @@ impl Reader {
             };
             let item = place.scanner.next(place.file.as_ref());
             match item.map_err(|source| StorageError::new("read", &name, source))? {
-                Item::Record { head, .. } if head.seq < self.next => {
+                Item::Record { at, head, .. } if head.seq < self.next => {
+                    let end = at + head.size() as u64;
+                    let (missing, _) = std::mem::replace(&mut place.last, (head.seq + 1, end));
                     // Nothing that is wanted was in it, but it should be known.
                     if let Some(junk) = place.junk.take() {
-                        self.miss(segment, self.next, Some(junk));
+                        let is_torn = missing < head.seq && head.group_first <= missing;
+                        self.miss(segment, self.next, Some(junk), is_torn);
                     }
                 }
-                Item::Record { head, payload } => {
+                Item::Record { at, head, payload } => {
                     let payload = payload.to_vec();
-                    let junk = place.junk.take();
+                    let end = at + head.size() as u64;
+                    let (_, before) = std::mem::replace(&mut place.last, (head.seq + 1, end));
+                    let mut junk = place.junk.take();
+                    let is_settled = self.log.state().acks.covers(self.next..head.seq);
+                    if junk.is_none() && !is_settled {
+                        // Records that are zeros now look like filling.
+                        junk = Some((before..at, false));
+                    }
                     if head.seq > self.next || junk.is_some() {
-                        self.miss(segment, head.seq, junk);
+                        let is_same_group = head.group_first <= self.next && head.seq > self.next;
+                        self.miss(segment, head.seq, junk, is_settled && is_same_group);
                     }
                     self.next = head.seq + 1;
                     if !self.log.state().acks.contains(head.seq) {
@@ -165,7 +178,8 @@ impl Reader {
                 Item::End => {
                     let junk = place.junk.take();
                     if self.next < segment.end || junk.is_some() {
-                        self.miss(segment, segment.end, junk);
+                        let is_torn = self.log.state().acks.covers(self.next..segment.end);
+                        self.miss(segment, segment.end, junk, is_torn);
                     }
                     if segment.is_sealed {
                         self.place = None;
@@ -206,13 +220,21 @@ impl Reader {
             number: segment.number,
             file,
             scanner: Scanner::new(DATA..segment.data_end, expect),
+            last: (segment.first, DATA),
             junk: None,
         });
         Ok(true)
     }
 
-    /// Passes over records that are not there, up to `end`.
-    fn miss(&mut self, segment: &Segment, end: SeqNo, junk: Option<(Range<u64>, bool)>) {
+    /// Passes over records that are not there, up to `end`. `is_torn`: they look like what a write
+    /// that was under way has left, and all of them are settled.
+    fn miss(
+        &mut self,
+        segment: &Segment,
+        end: SeqNo,
+        junk: Option<(Range<u64>, bool)>,
+        is_torn: bool,
+    ) {
         let name = segment::name(segment.number);
         let (at, is_unreadable) = junk.unwrap_or((0..0, false));
         if is_unreadable {
@@ -225,6 +247,7 @@ impl Reader {
         let kind = match (is_unreadable, at.is_empty()) {
             (true, _) => DamageKind::Unreadable,
             (false, true) => DamageKind::Missing,
+            (false, false) if is_torn => DamageKind::Torn,
             (false, false) => DamageKind::Damaged,
         };
         self.lose(end, Damage::new(&name, at, kind));

@@ -14,6 +14,8 @@ const CHUNK: usize = 256 << 10;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item<'a> {
     Record {
+        /// Where it begins.
+        at: u64,
         head: Head,
         payload: &'a [u8],
     },
@@ -103,10 +105,11 @@ impl Scanner {
     }
 
     fn pass(&mut self, head: Head) -> Item<'_> {
-        let from = self.index() + HEAD;
+        let (at, from) = (self.offset, self.index() + HEAD);
         self.offset += head.size() as u64;
         self.expect.next = head.seq + 1;
         Item::Record {
+            at,
             head,
             payload: &self.buf[from..from + head.len],
         }

@@ -3,5 +3,6 @@
 
 mod errors;
 mod flips;
+mod inspect;
 mod power;
 mod world;
