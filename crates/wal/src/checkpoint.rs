@@ -153,42 +153,49 @@ pub(crate) struct FoundCheckpoint {
 pub(crate) fn read(storage: &dyn Storage) -> Result<FoundCheckpoint, StorageError> {
     let mut found = FoundCheckpoint::default();
     for name in NAMES {
-        let Some(read) = read_one(storage, name)? else {
-            continue;
+        let read = match read_one(storage, name)? {
+            One::Nothing => continue,
+            One::Damaged => {
+                found.damaged.push(name);
+                continue;
+            }
+            One::Checkpoint(read) => read,
         };
-        if read.is_none() {
-            found.damaged.push(name);
-        }
-        let generation = |one: &Option<Checkpoint>| one.as_ref().map(|c| c.generation);
-        if generation(&read) > generation(&found.newest) {
-            found.newest = read;
+        let newest = found.newest.as_ref();
+        if newest.is_none_or(|newest| read.generation > newest.generation) {
+            found.newest = Some(read);
         }
     }
     Ok(found)
 }
 
-/// Reads a file: `None` where nothing is in it, and where what is in it is no checkpoint.
-fn read_one(storage: &dyn Storage, name: &str) -> Result<Option<Option<Checkpoint>>, StorageError> {
+/// What one of the files holds.
+enum One {
+    /// It is not there, or nothing was written into it yet.
+    Nothing,
+    Damaged,
+    Checkpoint(Checkpoint),
+}
+
+fn read_one(storage: &dyn Storage, name: &str) -> Result<One, StorageError> {
     let failed = |source| StorageError::new("read", name, source);
-    let mut tries = 0;
-    loop {
+    for _ in 0..TRIES {
         let file = match storage.open(name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(One::Nothing),
             other => other.map_err(failed)?,
         };
         let mut bytes = vec![0; ROOM];
         let length = read_full(file.as_ref(), &mut bytes, 0).map_err(failed)?;
         bytes.truncate(length);
-        let decoded = Checkpoint::decode(&bytes);
-        tries += 1;
-        // Somebody may be writing it at this moment.
-        if decoded.is_some() || tries == TRIES {
-            return Ok(Some(decoded));
+        if let Some(checkpoint) = Checkpoint::decode(&bytes) {
+            return Ok(One::Checkpoint(checkpoint));
         }
         if bytes.iter().all(|byte| *byte == 0) {
-            return Ok(None);
+            return Ok(One::Nothing);
         }
+        // Somebody may be writing it at this moment.
     }
+    Ok(One::Damaged)
 }
 
 impl Checkpoints {

@@ -123,6 +123,18 @@ impl Inspection {
     }
 }
 
+/// Whether there is a queue in a folder, or what is left of one.
+pub fn is_queue(storage: &dyn Storage) -> Result<bool, StorageError> {
+    let files = storage.list();
+    let files = files.map_err(|source| StorageError::new("list", "", source))?;
+    Ok(files.iter().any(|(name, _)| is_part(name)))
+}
+
+/// Whether a file is part of a queue.
+fn is_part(name: &str) -> bool {
+    name == identity::NAME || checkpoint::NAMES.contains(&name) || segment::number(name).is_some()
+}
+
 /// Looks into a folder: of all segments but the last only the first block is read, as when it is
 /// opened.
 pub fn inspect(storage: &dyn Storage) -> Result<Inspection, InspectError> {
@@ -150,7 +162,9 @@ type Whole = Vec<(Range<SeqNo>, u64)>;
 
 fn look(storage: &dyn Storage, is_all: bool) -> Result<(Inspection, Whole), InspectError> {
     let survey = survey(storage, MAX_RECORD)?;
-    refuse_other(&survey)?;
+    if !survey.files.iter().any(|(name, _)| is_part(name)) {
+        return Err(InspectError::NoQueue);
+    }
     let checkpointed = survey.checkpointed();
     let mut segments = survey.segments.clone();
     let walks = walk_all(storage, &mut segments, survey.salt.unwrap_or(0), is_all)?;
@@ -204,20 +218,6 @@ fn look(storage: &dyn Storage, is_all: bool) -> Result<(Inspection, Whole), Insp
         identity: survey.header.map(|header| header.identity),
     };
     Ok((inspection, counted))
-}
-
-/// A folder with nothing of a queue in it is none.
-fn refuse_other(survey: &Survey) -> Result<(), InspectError> {
-    let is_ours = |(name, _): &(String, u64)| {
-        name == identity::NAME
-            || checkpoint::NAMES.contains(&name.as_str())
-            || segment::number(name).is_some()
-    };
-    if survey.files.iter().any(is_ours) {
-        Ok(())
-    } else {
-        Err(InspectError::NoQueue)
-    }
 }
 
 /// Walks through the last segment, or through all.

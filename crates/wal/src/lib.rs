@@ -51,7 +51,7 @@ pub use commit::Ticket;
 pub use damage::{Damage, DamageKind};
 pub use error::{AppendError, CommitError, InspectError, OpenError, StorageError};
 pub use inspect::{
-    CheckpointInfo, FileInfo, Inspection, SegmentInfo, Verification, inspect, verify,
+    CheckpointInfo, FileInfo, Inspection, SegmentInfo, Verification, inspect, is_queue, verify,
 };
 pub use open::Recovery;
 pub use queue::{FsyncPolicy, OnCommit, WalOptions, WalStats, WriteAheadQueue};

@@ -15,6 +15,7 @@ mod latest;
 mod migrate;
 mod query;
 mod stats;
+mod wal;
 
 use clap::Subcommand;
 use mds_core::settings::SettingFlag;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Delete(delete::Args),
     /// Look at the records that were given up, or give them up for good
     Dlq(dlq::Args),
+    /// Look into a durable queue
+    Wal(wal::Args),
     /// Bring the tables of the store up to date
     Migrate(migrate::Args),
     /// Check that the store can be written to
@@ -63,6 +66,7 @@ impl Command {
             Self::Dlq(args) => args.setting_flags(),
             Self::Demo(_)
             | Self::Stats(_)
+            | Self::Wal(_)
             | Self::Migrate(_)
             | Self::Health(_)
             | Self::Config(_)
@@ -81,6 +85,7 @@ impl Command {
             Self::Export(args) => export::run(&args, context),
             Self::Delete(args) => delete::run(&args, context),
             Self::Dlq(args) => dlq::run(&args, context),
+            Self::Wal(args) => wal::run(&args, context),
             Self::Migrate(args) => migrate::run(&args, context),
             Self::Health(args) => health::run(&args, context),
             Self::Config(args) => config::run(&args, context),

@@ -25,3 +25,4 @@ mod replay;
 mod run;
 mod secrets;
 mod streams;
+mod wal;
