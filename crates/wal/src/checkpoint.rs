@@ -52,7 +52,7 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut totals = self.acks.totals();
         // Whatever does not fit is not settled yet, as far as the next start knows.
         let left_out = self.acks.count_above(RANGES);

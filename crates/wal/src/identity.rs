@@ -36,7 +36,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut content = Vec::with_capacity(HEAD + self.identity.len());
         content.extend_from_slice(MAGIC);
         content.extend_from_slice(&VERSION.to_le_bytes());

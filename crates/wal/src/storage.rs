@@ -113,6 +113,18 @@ impl FileStorage {
     }
 }
 
+/// Files that are made are readable by their owner alone.
+fn for_its_owner() -> OpenOptions {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no mode to set"))]
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options
+}
+
 fn sync_folder(dir: &Path) -> io::Result<()> {
     // Windows cannot open a folder as a file, and makes names durable by itself.
     if cfg!(unix) {
@@ -137,13 +149,8 @@ impl Storage for FileStorage {
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn StorageFile>> {
-        let mut options = OpenOptions::new();
+        let mut options = for_its_owner();
         options.read(true).write(true).create_new(true);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
         let file = options.open(self.path(name))?;
         if let Err(error) = take_room(&file, len) {
             // Half a file is of no use to anybody; that it cannot be removed changes nothing.
@@ -179,7 +186,7 @@ impl Storage for FileStorage {
     }
 
     fn lock(&self) -> io::Result<Option<Box<dyn Send + Sync>>> {
-        let file = OpenOptions::new()
+        let file = for_its_owner()
             .create(true)
             .truncate(false)
             .write(true)
