@@ -138,7 +138,11 @@ impl Storage for FileStorage {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                // Somebody has removed it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
             if metadata.is_file()
                 && let Ok(name) = entry.file_name().into_string()
             {

@@ -9,7 +9,8 @@ use crate::segment::SegmentHead;
 const SALT: u64 = 0x0123_4567_89ab_cdef;
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let text = bytes.iter().map(|byte| format!("{byte:02x}"));
+    text.collect::<Vec<_>>().concat()
 }
 
 /// A block that is kept twice, up to the zeros behind its content.

@@ -5,4 +5,10 @@
     reason = "a test whose preparation fails has failed; clippy knows only #[test] functions"
 )]
 
+mod bounds;
+mod kill;
+mod live;
+mod sharing;
+mod support;
+mod threads;
 mod versions;

@@ -1,0 +1,111 @@
+//! Who may use a folder.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use mds_wal::{OpenError, WalOptions, WriteAheadQueue};
+
+use crate::support::{folder, open, options};
+
+const DIR: &str = "MDS_TEST_HOLDER_DIR";
+
+/// Not a test by itself: a process that has a queue open until it is told to end.
+#[test]
+fn child() {
+    let Some(dir) = std::env::var_os(DIR) else {
+        return;
+    };
+    let (queue, _) = open(dir.as_ref());
+    queue.append(["from the child"]).unwrap().wait().unwrap();
+    println!("\nopen");
+    // Ends when the other side does.
+    drop(std::io::stdin().lines().next());
+}
+
+/// The child, and the rest of what it prints.
+fn holder(dir: &std::path::Path) -> (Child, BufReader<ChildStdout>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "sharing::child", "--nocapture"])
+        .env(DIR, dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut lines = output.by_ref().lines().map_while(Result::ok);
+    assert!(
+        lines.any(|line| line == "open"),
+        "the child opened the queue"
+    );
+    (child, output)
+}
+
+fn refused(dir: &std::path::Path) -> OpenError {
+    WriteAheadQueue::open(dir, options()).unwrap_err()
+}
+
+#[test]
+fn a_second_one_in_this_process_is_refused() {
+    let dir = folder();
+    let (queue, _) = open(dir.path());
+    assert!(matches!(refused(dir.path()), OpenError::InUse));
+    queue.append(["still here"]).unwrap().wait().unwrap();
+    // A reader holds it, too.
+    let reader = queue.reader();
+    drop(queue);
+    assert!(matches!(refused(dir.path()), OpenError::InUse));
+    drop(reader);
+    assert_eq!(open(dir.path()).1.records, 1);
+}
+
+#[test]
+fn a_second_process_is_refused_until_the_first_has_ended_however() {
+    let dir = folder();
+    let (mut child, output) = holder(dir.path());
+    let error = refused(dir.path());
+    assert!(matches!(error, OpenError::InUse));
+    assert_eq!(
+        error.to_string(),
+        "the durable queue is open in another process; one process at a time may use it"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(output);
+    assert_eq!(open(dir.path()).1.records, 1);
+
+    let (mut child, output) = holder(dir.path());
+    assert!(matches!(refused(dir.path()), OpenError::InUse));
+    child.stdin.take().unwrap().write_all(b"end\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    drop(output);
+    assert_eq!(open(dir.path()).1.records, 2);
+}
+
+#[test]
+fn a_folder_of_something_else_is_refused_and_left_alone() {
+    let dir = folder();
+    drop(open(dir.path()));
+    let before = listed(dir.path());
+    let other = WalOptions {
+        identity: "news".to_owned(),
+        ..options()
+    };
+    let error = WriteAheadQueue::open(dir.path(), other).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the durable queue was made for something else: it says \"a test\", and wanted is \"news\""
+    );
+    assert!(matches!(error, OpenError::Mismatch { .. }));
+    assert_eq!(listed(dir.path()), before);
+    drop(open(dir.path()));
+}
+
+fn listed(dir: &std::path::Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let files = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let mut all: Vec<_> = files
+        .map(|file| (file.file_name(), std::fs::read(file.path()).unwrap()))
+        .collect();
+    all.sort();
+    all
+}
