@@ -47,7 +47,9 @@ fn small(dir: &std::path::Path) -> WriteAheadQueue {
 fn fill(queue: &WriteAheadQueue) -> u64 {
     for count in 0.. {
         match queue.append([[7; 5_000]]) {
-            Ok(ticket) => assert_eq!(ticket.wait().unwrap().start, count + 1),
+            Ok(ticket) => {
+                ticket.wait().unwrap();
+            }
             Err(AppendError::Full { used, limit }) => {
                 assert!(used <= limit && used + 16_384 > limit, "{used} of {limit}");
                 return count;
