@@ -5,7 +5,9 @@ use std::time::SystemTime;
 
 use mds_core::settings::{SettingFile, SettingFlag, SettingSources, Settings, SettingsError};
 use mds_core::{Kind, Timestamp};
-use mds_store::{OpenOptions, Store, StoreError, StoreUrl, TimescaleMode, TimescaleOptions};
+use mds_store::{
+    OpenOptions, Store, StoreError, StoreUrl, StoreUrlError, TimescaleMode, TimescaleOptions,
+};
 
 use crate::cli::GlobalArgs;
 use crate::exit::Usage;
@@ -98,15 +100,24 @@ impl Context {
 
     /// The address of the store.
     pub(crate) fn store_url(&self) -> anyhow::Result<StoreUrl> {
-        StoreUrl::parse(self.settings.store().expose()).map_err(|error| {
-            let origin = self.settings.get("store").map(|s| s.origin.to_string());
-            let what = format!(
-                "store = \"{}\" ({})",
-                self.settings.store(),
-                origin.unwrap_or_default()
-            );
-            anyhow::Error::new(error).context(Usage::new(what))
-        })
+        let url = StoreUrl::parse(self.settings.store().expose());
+        url.map_err(|error| self.wrong_store(error))
+    }
+
+    /// Checks the address of the store and the files that it names, without opening it.
+    pub(crate) fn check_store(&self) -> anyhow::Result<()> {
+        let checked = self.store_url()?.check_files();
+        checked.map_err(|error| self.wrong_store(error))
+    }
+
+    fn wrong_store(&self, error: StoreUrlError) -> anyhow::Error {
+        let origin = self.settings.get("store").map(|s| s.origin.to_string());
+        let what = format!(
+            "store = \"{}\" ({})",
+            self.settings.store(),
+            origin.unwrap_or_default()
+        );
+        anyhow::Error::new(error).context(Usage::new(what))
     }
 
     /// Opens the store for reading; it must exist.

@@ -80,6 +80,14 @@ impl StoreUrl {
             Self::Postgres(_) => None,
         }
     }
+
+    /// Checks the files of certificates that the address names; nothing is connected to.
+    pub fn check_files(&self) -> Result<(), StoreUrlError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(dsn) => Ok(dsn.check_files()?),
+        }
+    }
 }
 
 impl FromStr for StoreUrl {

@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         What::Show { json: true } => show_json(context)?,
         // Loading the settings has checked all but what is inside of an address.
         What::Check => {
-            context.store_url()?;
+            context.check_store()?;
             let set = context
                 .settings
                 .iter()

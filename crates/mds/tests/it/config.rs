@@ -93,6 +93,30 @@ fn check_tells_all_that_is_wrong_at_once() {
 }
 
 #[test]
+fn check_reads_the_certificates_that_the_store_names() {
+    let place = Place::new();
+    let check = |parameters: &str, code| {
+        let url = format!("postgres://h/d?{parameters}");
+        place
+            .run_with_env(&["config", "check"], &[("MDS_STORE", &url)])
+            .code(code)
+            .stderr
+    };
+    let told = check("sslmode=verify-full&sslrootcert=absent.pem", 2);
+    assert!(
+        told.contains("(environment MDS_STORE): its certificates: cannot read absent.pem: "),
+        "{told}"
+    );
+    place.write("empty.pem", "");
+    let told = check("sslmode=verify-full&sslrootcert=empty.pem", 2);
+    assert!(
+        told.contains("there is no certificate in empty.pem, which sslrootcert names"),
+        "{told}"
+    );
+    check("sslmode=disable&sslrootcert=absent.pem", 0);
+}
+
+#[test]
 fn quiet_leaves_out_warnings() {
     let outcome = Place::new()
         .run_with_env(&["config", "check", "-q"], &[("MDS_NONSENSE", "1")])

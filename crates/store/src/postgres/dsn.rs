@@ -45,6 +45,12 @@ pub enum DsnError {
         /// What it may be.
         allowed: &'static str,
     },
+    /// A file that it names cannot be used.
+    #[error("its certificates: {reason}")]
+    Certificates {
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 /// A parsed address.
@@ -73,6 +79,22 @@ impl Dsn {
             text: text.trim().to_owned(),
         };
         dsn.server().map(|_| dsn)
+    }
+
+    /// Checks the files of certificates that it names, as opening does; nothing is connected to.
+    pub(crate) fn check_files(&self) -> Result<(), DsnError> {
+        let Server { config, tls, .. } = self.server()?;
+        if config.get_ssl_mode() == SslMode::Disable {
+            return Ok(());
+        }
+        let checked = super::tls::config(&tls).map(|_| ());
+        checked.map_err(|error| {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            let said = [Some(error.to_string()), source];
+            DsnError::Certificates {
+                reason: said.into_iter().flatten().collect::<Vec<_>>().join(": "),
+            }
+        })
     }
 
     pub(crate) fn server(&self) -> Result<Server, DsnError> {

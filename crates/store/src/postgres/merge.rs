@@ -258,7 +258,8 @@ impl<'a, R: Record> Work<'a, R> {
     /// In several transactions, each with every n-th row: what one of them leaves behind on a page
     /// makes room for the next, so that most new versions stay on their page and the index is left
     /// alone (a third quicker and half the log). Only the last waits for the disk, and nothing is
-    /// answered before.
+    /// answered before. One that writes anything has met the server that was there for the look, so
+    /// that all before it are on disk with it.
     async fn replace(
         &mut self,
         on: &On<'_>,
@@ -269,6 +270,7 @@ impl<'a, R: Record> Work<'a, R> {
         let parts = (lower.len() / ROWS_PER_PART).clamp(1, MOST_PARTS);
         let (mut written, mut missed) = (Vec::new(), Vec::new());
         let unsynced = transaction::unsynced(on.opening);
+        let the_same = sql::is_same_run(compared.validity);
         let mut is_synced = true;
         for part in 0..parts.min(lower.len()) {
             let numbers = || lower.iter().skip(part).step_by(parts);
@@ -291,7 +293,7 @@ impl<'a, R: Record> Work<'a, R> {
                 }
                 // The parts before are committed, and on disk after the next one that is.
                 Err(failed) if failed.is_of_rows() => {
-                    transaction::flush(on.client, on.opening).await?;
+                    transaction::flush(on.client, on.opening, &the_same).await?;
                     self.settle_all(winners, &written, &compared.classes);
                     return Err(failed);
                 }
@@ -302,7 +304,7 @@ impl<'a, R: Record> Work<'a, R> {
             }
         }
         if !is_synced && !written.is_empty() {
-            transaction::flush(on.client, on.opening).await?;
+            transaction::flush(on.client, on.opening, &the_same).await?;
         }
         self.settle_all(winners, &written, &compared.classes);
         Ok(missed)

@@ -153,11 +153,11 @@ pub(crate) fn types<R: Record>() -> Vec<Type> {
 /// how many were written, or, with `says_which`, answers which.
 ///
 /// The place and the transaction that wrote it are the identity of one version of a row, as long as
-/// the table is the same `file`: a place is not used again by the same transaction, but what writes
-/// a table anew (VACUUM FULL, CLUSTER) moves rows and leaves their writers as they were. One row of each page is looked up by the index first,
-/// since only that makes the server clear the page of old versions, and so makes room for the new.
-/// A place in a table that somebody has cut into parts meanwhile would name a row in each of them.
-pub(crate) fn replace<R: Record>(changed: &[bool], file: Option<u32>, says_which: bool) -> String {
+/// their [`validity`] is the same. One row of each page is looked up by the index first, since only
+/// that makes the server clear the page of old versions, and so makes room for the new. A place in
+/// a table that somebody has cut into parts meanwhile would name a row in each of them.
+pub(crate) fn replace<R: Record>(changed: &[bool], seen: Option<i64>, says_which: bool) -> String {
+    let table = R::KIND.table();
     let columns = || R::COLUMNS.iter().zip(changed);
     let values = || columns().filter_map(|(c, is_changed)| is_changed.then_some(c));
     let names: Vec<_> = values().map(|c| c.name).chain(["revision"]).collect();
@@ -174,14 +174,14 @@ pub(crate) fn replace<R: Record>(changed: &[bool], file: Option<u32>, says_which
         "UPDATE {table} AS s SET {set} \
          FROM unnest($1::tid[], $2::xid[], {types}){with} AS j (place, writer, {names}{ordinal}) \
          WHERE s.ctid = j.place AND s.xmin = j.writer AND s.tableoid = '{table}'::regclass \
-         AND pg_relation_filenode('{table}') = {file}::oid AND (SELECT count(f.place) FROM unnest({key_types}) AS p ({key_names}) \
+         AND {now} = {seen} AND (SELECT count(f.place) FROM unnest({key_types}) AS p ({key_names}) \
          CROSS JOIN LATERAL (SELECT s.ctid AS place FROM {table} AS s \
          WHERE {lookup} LIMIT 1) AS f) >= 0",
         key_types = numbered(key_parts().map(|c| encode::type_of(*c)), 3 + names.len()),
         key_names = key_names.join(", "),
         lookup = lookup.join(" AND "),
-        table = R::KIND.table(),
-        file = file.unwrap_or_default(),
+        now = validity(table),
+        seen = seen.unwrap_or_default(),
         set = set.join(", "),
         types = numbered(values().map(|c| encode::type_of(*c)).chain([Type::INT8]), 3),
         names = names.join(", "),
@@ -194,6 +194,28 @@ pub(crate) fn replace<R: Record>(changed: &[bool], file: Option<u32>, says_which
     } else {
         update
     }
+}
+
+/// An expression whose value changes when the places of rows that were seen in `table`, and their
+/// writers, may name other rows; NULL where they never name one.
+///
+/// While the server runs, a place is not used again by the same transaction, but what writes a
+/// table anew (VACUUM FULL, CLUSTER) moves rows and leaves their writers as they were: then the
+/// file is another. A server that has crashed gives the numbers of transactions that were not on
+/// disk to others, and so does the standby that takes its place: then it is not the same [`RUN`].
+pub(crate) fn validity(table: &str) -> String {
+    format!("({RUN}::int8 << 32) + pg_relation_filenode('{table}')::int8")
+}
+
+/// One run of a server, through which nothing that was committed is lost. A pooler keeps us
+/// connected beyond it. The server has started at another time or, where one process of it was
+/// killed and it has recovered by itself, has begun its statistics anew.
+const RUN: &str = "hash_record(ROW(pg_postmaster_start_time(), \
+     pg_stat_get_bgwriter_stat_reset_time()))";
+
+/// Whether the run of the server is still the one in which `seen` was the [`validity`].
+pub(crate) fn is_same_run(seen: Option<i64>) -> String {
+    format!("{RUN}::int8 = {}", seen.unwrap_or_default() >> 32)
 }
 
 /// The place of what SQL counts from 1.

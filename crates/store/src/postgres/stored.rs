@@ -46,8 +46,8 @@ pub(crate) struct Compared {
     pub(crate) places: Vec<Option<Place>>,
     /// The columns in which one of the lower rows differs.
     pub(crate) changed: Changed,
-    /// The file of the table in which the places are.
-    pub(crate) file: Option<u32>,
+    /// For how long the places name the rows, as [`sql::validity`] says.
+    pub(crate) validity: Option<i64>,
 }
 
 /// Which columns a replacement changes, by their position.
@@ -95,10 +95,10 @@ pub(crate) async fn compare<R: Record>(
         classes: vec![met::NEW; rows.len()],
         places: vec![None; rows.len()],
         changed: vec![false; R::COLUMNS.len()],
-        file: None,
+        validity: None,
     };
     if let Some(row) = stored.first() {
-        compared.file = row.try_get(R::COLUMNS.len() + 3)?;
+        compared.validity = row.try_get(R::COLUMNS.len() + 3)?;
     }
     let mut key = BytesMut::new();
     for row in &stored {
@@ -158,12 +158,9 @@ impl Look {
         }
         let condition = wanted.join(" AND ");
         let place = if has_places {
-            format!(
-                "ctid, xmin, (SELECT pg_relation_filenode('{}'))",
-                R::KIND.table()
-            )
+            format!("ctid, xmin, (SELECT {})", sql::validity(R::KIND.table()))
         } else {
-            "NULL::tid, NULL::xid, NULL::oid".to_owned()
+            "NULL::tid, NULL::xid, NULL::int8".to_owned()
         };
         let limit = rows.len() * READ_PER_ROW + 1_000;
         let sql = format!(
@@ -202,12 +199,12 @@ pub(crate) async fn replace<R: Record>(
         .collect();
     arrays.extend(encode::keys_of(&of_pages));
     let params = encode::typed(&arrays);
-    let sql = sql::replace::<R>(changed, compared.file, false);
+    let sql = sql::replace::<R>(changed, compared.validity, false);
     if transaction::run_counted(client, opening, &sql, &params, rows.len()).await? {
         return Ok(vec![true; rows.len()]);
     }
     // Somebody was there: the same once more, and this time it says which were written.
-    let sql = sql::replace::<R>(changed, compared.file, true);
+    let sql = sql::replace::<R>(changed, compared.validity, true);
     let answer = transaction::run_one(client, opening, &sql, &params).await?;
     let ordinals: Vec<i32> = transaction::only(&answer)?.try_get(0)?;
     let mut is_written = vec![false; rows.len()];

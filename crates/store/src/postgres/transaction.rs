@@ -46,6 +46,9 @@ pub(crate) enum Failed {
     },
     /// The server answered with fewer rows than the statement has.
     NoAnswer,
+    /// The server has crashed and is back, or another one is there: what was committed without
+    /// waiting for the disk may be gone.
+    Recovered,
 }
 
 impl From<Error> for Failed {
@@ -68,7 +71,7 @@ impl Failed {
     pub(crate) fn error(&self) -> Option<&Error> {
         match self {
             Self::Server { error, .. } => Some(error),
-            Self::NoAnswer => None,
+            Self::NoAnswer | Self::Recovered => None,
         }
     }
 
@@ -94,7 +97,7 @@ impl Failed {
                 error,
                 is_unknown: true,
             },
-            Self::NoAnswer => Self::NoAnswer,
+            other => other,
         }
     }
 
@@ -112,6 +115,10 @@ impl Failed {
             Self::NoAnswer => {
                 let text = format!("{dsn}: the server gave no answer to a merge");
                 SinkError::new(ErrorKind::Unknown, "NO_ANSWER", text).with_unknown_outcome()
+            }
+            Self::Recovered => {
+                let text = format!("{dsn}: the server crashed amid a batch; it is written again");
+                SinkError::new(ErrorKind::Environment, "RECOVERED", text).with_unknown_outcome()
             }
         }
     }
@@ -141,12 +148,16 @@ pub(crate) fn unsynced(opening: &str) -> String {
     format!("{opening}; SET LOCAL synchronous_commit = off")
 }
 
-/// Waits until what was committed before is on disk.
-pub(crate) async fn flush(client: &Session, opening: &str) -> Result<(), Failed> {
+/// Waits until what was committed before is on disk, which a server that has crashed since, and is
+/// not `the_same` any more, may have forgotten.
+pub(crate) async fn flush(client: &Session, opening: &str, the_same: &str) -> Result<(), Failed> {
     // A commit waits for the disk only if it has something in the log.
-    let message = "SELECT pg_logical_emit_message(true, 'mds', '')";
-    let flushed = run_all(client, opening, message).await;
-    flushed.map_err(Failed::unknown)
+    let message = format!("SELECT pg_logical_emit_message(true, 'mds', '') WHERE {the_same}");
+    let flushed = run_one(client, opening, &message, &[]).await;
+    if flushed.map_err(Failed::unknown)?.is_empty() {
+        return Err(Failed::Recovered);
+    }
+    Ok(())
 }
 
 /// The one row of an answer.

@@ -243,10 +243,15 @@ pub(crate) fn as_server(program: &Path) -> Command {
 
 /// Ends one process as the system does when memory is short.
 pub(crate) fn kill(pid: i32) {
-    let killed = Command::new("kill")
-        .args(["-KILL", &pid.to_string()])
+    signal(pid, "KILL");
+}
+
+/// Sends a signal to one process.
+pub(crate) fn signal(pid: i32, name: &str) {
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
         .status();
-    assert!(killed.unwrap().success());
+    assert!(sent.unwrap().success());
 }
 
 /// A port that was free a moment ago.

@@ -5,6 +5,7 @@ mod addresses;
 mod adopt;
 mod certificates;
 mod cluster;
+mod crash;
 mod deadlock;
 mod faults;
 mod foreign;

@@ -13,7 +13,7 @@ use super::cluster::{Cluster, Stop, as_server, free_port};
 use crate::support::{all, bar, write, write_new};
 
 /// A pooler in transaction mode, before a server.
-struct Pooler {
+pub(crate) struct Pooler {
     child: Child,
     port: u16,
 }
@@ -21,7 +21,7 @@ struct Pooler {
 impl Pooler {
     /// Starts one that uses at most `sessions` of the server; `None` where there is none here.
     #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-    fn start(cluster: &Cluster, sessions: u32) -> Option<Self> {
+    pub(crate) fn start(cluster: &Cluster, sessions: u32) -> Option<Self> {
         let places = [
             "/usr/sbin/pgbouncer",
             "/usr/bin/pgbouncer",
@@ -46,7 +46,7 @@ impl Pooler {
         _ = writeln!(settings, "pool_mode = transaction\nserver_reset_query =");
         _ = writeln!(
             settings,
-            "default_pool_size = {sessions}\nserver_login_retry = 1"
+            "default_pool_size = {sessions}\nserver_login_retry = 1\nadmin_users = postgres"
         );
         let users = "\"postgres\" \"\"\n\"writer\" \"\"\n";
         fs::write(cluster.folder().join("users.txt"), users).unwrap();
@@ -67,7 +67,7 @@ impl Pooler {
         Some(pooler)
     }
 
-    fn url(&self, who: &str, database: &str) -> StoreUrl {
+    pub(crate) fn url(&self, who: &str, database: &str) -> StoreUrl {
         format!("postgres://{who}@127.0.0.1:{}/{database}", self.port)
             .parse()
             .unwrap()
