@@ -15,11 +15,12 @@ use crate::budget::RetryBudget;
 use crate::context::{Context, Options, Phase};
 use crate::coordinator::{Tasks, WriteCoordinator};
 use crate::dead_letter::{LetterDraft, Reason};
+use crate::durable::{self, Durable, DurableQueue};
 use crate::feedback::{CallbackGuard, FeedbackBus, feedback_bus};
 use crate::letters::{DeadLetters, DescribeFn, DropCallback, JOBS, Letters};
-use crate::metrics::{Metrics, Source};
+use crate::metrics::{CoordLabels, Metrics, Source};
 use crate::overflow::OverflowStrategy;
-use crate::queue::{BoundedQueue, QueueOptions};
+use crate::queue::{BoundedQueue, Disk, QueueOptions};
 use crate::retry::RetryPolicy;
 use crate::supervisor;
 
@@ -79,6 +80,7 @@ pub struct CoordinatorBuilder<T, S> {
     on_low: Option<BackpressureFn>,
     write_timeout: Duration,
     max_age: Option<Duration>,
+    durable: Option<DurableQueue<T>>,
     bus: FeedbackBus,
     metrics: Metrics,
 }
@@ -111,6 +113,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
             on_low: None,
             write_timeout: Duration::from_secs(30),
             max_age: None,
+            durable: None,
             bus: feedback_bus().clone(),
             metrics: Metrics::global().clone(),
         }
@@ -253,6 +256,14 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
         self
     }
 
+    /// Keeps records on the disk until they have their fate: a submit then answers after a sync.
+    /// `capacity` and `max_bytes` bound the window in memory, and the watermarks go by the bytes on
+    /// the disk. Default: records are in memory only.
+    pub fn durable_queue(mut self, queue: DurableQueue<T>) -> Self {
+        self.durable = Some(queue);
+        self
+    }
+
     /// The bus on which watermark crossings are published. Default: that of the process.
     pub fn feedback_bus(mut self, bus: FeedbackBus) -> Self {
         self.bus = bus;
@@ -283,7 +294,8 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
             workers: self.workers,
             workers_max: self.workers_max.max(self.workers),
         };
-        let queue = BoundedQueue::with_size_of(self.queue, self.size_of);
+        let durable = self.durable.map(|queue| Arc::new(Durable::new(queue)));
+        let queue = window(self.queue, self.size_of, durable.as_ref());
         let letters = Arc::new(Letters {
             queue: queue.clone(),
             coord_id: coord_id.clone(),
@@ -302,6 +314,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
             scaling: Mutex::default(),
             options,
             queue,
+            durable,
             breaker: self.circuit_breaker,
             letters: Arc::clone(&letters),
             jobs,
@@ -319,6 +332,11 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
         let source: Arc<dyn Source> = Arc::<Context<T>>::clone(&context);
         self.metrics.add_source(Arc::downgrade(&source));
         let callbacks = watch_pressure(&own_bus, self.on_high, self.on_low);
+        let refill = context.durable.as_ref().map(|durable| {
+            begin(durable, &context);
+            let (durable, queue) = (Arc::clone(durable), context.queue.clone());
+            tokio::spawn(durable::refill(durable, queue, coord_id.clone()))
+        });
         let sink = Arc::new(self.sink);
         let tasks = Tasks {
             supervisor: tokio::spawn(supervisor::supervise(
@@ -327,6 +345,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
             )),
             prober: tokio::spawn(supervisor::probe(Arc::clone(&context), sink)),
             letters: tokio::spawn(letters.run(job_receiver)),
+            refill,
             callbacks,
         };
         Ok(WriteCoordinator::new(context, tasks))
@@ -384,6 +403,58 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
         }
         Ok(())
     }
+}
+
+/// The queue in memory: all there is, or the window of what is on the disk.
+fn window<T: Send + Sync + 'static>(
+    options: QueueOptions,
+    size_of: fn(&T) -> usize,
+    durable: Option<&Arc<Durable<T>>>,
+) -> BoundedQueue<T> {
+    let Some(durable) = durable else {
+        return BoundedQueue::with_size_of(options, size_of);
+    };
+    // Weak: the threads of the disk hold the window.
+    let (of_use, of_ack, of_refill) = (
+        Arc::downgrade(durable),
+        Arc::downgrade(durable),
+        Arc::downgrade(durable),
+    );
+    let disk = Disk {
+        in_use: Box::new(move || {
+            let stats = of_use.upgrade().map(|d| d.queue.wal.bytes_in_use());
+            stats.unwrap_or((0, 1))
+        }),
+        settle: Box::new(move |ranges, fate| {
+            if let Some(durable) = of_ack.upgrade() {
+                for range in ranges {
+                    durable.queue.wal.ack(range, durable::class_of(fate));
+                }
+            }
+        }),
+        refill: Box::new(move || {
+            if let Some(durable) = of_refill.upgrade() {
+                durable.refill.notify_one();
+            }
+        }),
+    };
+    let now = tokio::time::Instant::now();
+    let born = now.checked_sub(durable.queue.oldest_age).unwrap_or(now);
+    BoundedQueue::on_disk(options, size_of, disk, born)
+}
+
+/// Takes over what an earlier process has left, and what comes in from now on.
+fn begin<T: Send + Sync + 'static>(durable: &Arc<Durable<T>>, context: &Context<T>) {
+    let recovery = durable.queue.recovery();
+    context.queue.recover(recovery.records, recovery.damaged);
+    let labels = CoordLabels {
+        coord_id: context.options.coord_id.clone(),
+    };
+    let families = context.metrics.families();
+    let latency = families.fsync_latency.get_or_create_owned(&labels);
+    durable.attach(&context.queue, move |took| {
+        latency.observe(took.as_secs_f64());
+    });
 }
 
 /// Calls the two callbacks by turns: high once, then low once.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::attempts::Attempts;
 use crate::breaker::{CircuitBreaker, CircuitState};
 use crate::budget::RetryBudget;
+use crate::durable::Durable;
 use crate::letters::{Job, Letters};
 use crate::log::log;
 use crate::metrics::{CoordinatorMetrics, Families, ReasonLabels, Source};
@@ -47,6 +48,8 @@ pub(crate) enum Phase {
 pub(crate) struct Context<T> {
     pub(crate) options: Options,
     pub(crate) queue: BoundedQueue<T>,
+    /// What is below the queue, where its records are on the disk.
+    pub(crate) durable: Option<Arc<Durable<T>>>,
     pub(crate) breaker: Option<CircuitBreaker>,
     pub(crate) metrics: CoordinatorMetrics,
     pub(crate) letters: Arc<Letters<T>>,
@@ -380,6 +383,13 @@ impl<T: Send + Sync + 'static> Context<T> {
         set(&families.dead_letter_bytes, count(bytes));
         let failing = self.letters.failing.load(Ordering::Relaxed);
         set(&families.dead_letters_failing, i64::from(failing));
+        if let Some(durable) = &self.durable {
+            let on_disk = durable.queue.stats();
+            set(&families.durable_bytes, count(on_disk.bytes));
+            set(&families.durable_max_bytes, count(on_disk.max_bytes));
+            let failing = durable.error().is_some();
+            set(&families.durable_failing, i64::from(failing));
+        }
         let age = stats.oldest_age.map_or(0.0, |age| age.as_secs_f64());
         families.oldest_age.get_or_create(&labels).set(age);
     }

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mds_core::{Batch, Sink};
+use mds_wal::WalStats;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -17,6 +18,7 @@ use crate::breaker::CircuitState;
 use crate::builder::CoordinatorBuilder;
 use crate::context::{Context, Phase};
 use crate::dead_letter::Reason;
+use crate::durable::Durable;
 use crate::feedback::CallbackGuard;
 use crate::health::{CoordinatorHealth, Degraded, FlushReport, StopReport};
 use crate::letters::{Cause, Job, Letters};
@@ -26,6 +28,8 @@ use crate::overflow::{OverflowStrategy, Refusal, SubmitError};
 use crate::queue::{Fate, Revoked, Stats, Taken};
 use crate::scaler::ScaleReason;
 
+/// How long a producer waits for room on the disk before it looks again.
+const ROOM_AGAIN: Duration = Duration::from_millis(100);
 /// How long a stop works on the records that its deadline left over.
 const LAST_LETTERS: Duration = Duration::from_secs(1);
 
@@ -36,6 +40,7 @@ pub(crate) struct Tasks {
     pub(crate) supervisor: JoinHandle<()>,
     pub(crate) prober: JoinHandle<()>,
     pub(crate) letters: JoinHandle<()>,
+    pub(crate) refill: Option<JoinHandle<()>>,
     pub(crate) callbacks: Option<CallbackGuard>,
 }
 
@@ -44,6 +49,9 @@ impl Tasks {
     async fn end(self, deadline: Instant) -> Option<CallbackGuard> {
         self.prober.abort();
         self.letters.abort();
+        if let Some(refill) = &self.refill {
+            refill.abort();
+        }
         // Neither can fail in a way that matters here: their records were taken away before.
         drop(tokio::time::timeout_at(deadline, self.supervisor).await);
         drop(tokio::time::timeout_at(deadline, self.letters).await);
@@ -98,18 +106,29 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     }
 
     /// Submits a record. When this returns `Ok`, the record is accepted: in the memory of this
-    /// process. With the strategy `block` it waits for room.
+    /// process, or on the disk where the queue is durable. With the strategy `block` it waits for
+    /// room.
     ///
     /// # Errors
     ///
     /// [`SubmitError`] with the record handed back: the queue is full (strategy `error`), the
-    /// coordinator is stopping, or the record is larger than `max_bytes`.
+    /// coordinator is stopping, or the record is larger than `max_bytes`. On a durable queue also:
+    /// the disk takes no more, or its sync has failed, so that the outcome is not known.
     ///
     /// # Cancel safety
     ///
-    /// Cancelled before it returns, the record was not accepted.
+    /// Cancelled before it returns, the record was not accepted; on a durable queue it was, once it
+    /// is on its way to the disk, and only the answer is lost.
     pub async fn submit(&self, item: T) -> Result<(), SubmitError<T>> {
         let queue = &self.context.queue;
+        if let Some(durable) = &self.context.durable {
+            let mut items = VecDeque::from([item]);
+            let submitted = self.submit_to_disk(durable, &mut items).await;
+            return match (submitted, items.pop_front()) {
+                (Err(refusal), Some(item)) => Err(self.refused(SubmitError { item, refusal })),
+                _ => Ok(()),
+            };
+        }
         if queue.strategy() != OverflowStrategy::DropOldest || self.context.letters.sink.is_none() {
             if queue.strategy() == OverflowStrategy::DropOldest {
                 return self.submit_or_drop(item);
@@ -145,9 +164,15 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     /// # Errors
     ///
     /// As [`submit`](Self::submit), and a full queue with any strategy but `drop_oldest`; with it
-    /// where the dead letters cannot keep up.
+    /// where the dead letters cannot keep up. Always on a durable queue, which answers after a sync.
     pub fn try_submit(&self, item: T) -> Result<(), SubmitError<T>> {
         let queue = &self.context.queue;
+        if self.context.durable.is_some() {
+            return Err(self.refused(SubmitError {
+                item,
+                refusal: Refusal::MustWait,
+            }));
+        }
         if queue.strategy() != OverflowStrategy::DropOldest {
             return queue.try_put(item);
         }
@@ -190,6 +215,15 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     pub async fn submit_many(&self, items: &mut VecDeque<T>) -> Result<usize, SubmitManyError> {
         let queue = &self.context.queue;
         let mut accepted = 0;
+        if let Some(durable) = &self.context.durable {
+            while !items.is_empty() {
+                accepted += self
+                    .submit_to_disk(durable, items)
+                    .await
+                    .map_err(|refusal| self.refuse_rest(items.len(), accepted, refusal))?;
+            }
+            return Ok(accepted);
+        }
         while !items.is_empty() {
             let (pushed, evicted, refusal) = queue.push_chunk(items, false);
             debug_assert!(evicted.is_empty());
@@ -219,11 +253,10 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     /// # Errors
     ///
     /// [`Refusal::NotDurable`] on the memory queue, which cannot give that.
-    #[expect(
-        clippy::unused_async,
-        reason = "waits on queues that can make a record durable"
-    )]
     pub async fn submit_durable(&self, item: T) -> Result<(), SubmitError<T>> {
+        if self.context.durable.is_some() {
+            return self.submit(item).await;
+        }
         Err(self.refused(SubmitError {
             item,
             refusal: Refusal::NotDurable,
@@ -245,7 +278,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     pub fn health(&self) -> CoordinatorHealth {
         CoordinatorHealth {
             workers_alive: self.context.workers_alive.load(Ordering::Relaxed),
-            queue_size: self.context.queue.size(),
+            queue_size: usize::try_from(self.context.queue.queued()).unwrap_or(usize::MAX),
             capacity: self.context.queue.capacity(),
             circuit_state: self.context.circuit(),
         }
@@ -267,6 +300,9 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         }
         if context.letters.failing.load(Ordering::Relaxed) {
             reasons.push(Degraded::DeadLettersFailing);
+        }
+        if let Some(error) = context.durable.as_ref().and_then(|durable| durable.error()) {
+            reasons.push(Degraded::DurableQueueFailing { error });
         }
         let alive = context.workers_alive.load(Ordering::Relaxed);
         let wanted = context.worker_limit();
@@ -307,6 +343,12 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         self.context.scaling().reason
     }
 
+    /// Figures of the durable queue, where there is one.
+    pub fn durable_stats(&self) -> Option<WalStats> {
+        let durable = self.context.durable.as_ref()?;
+        Some(durable.queue.stats())
+    }
+
     /// Ends the coordinator; returns within `timeout` and a second.
     ///
     /// Intake closes at once, and producers that wait for room get their records back. With
@@ -315,6 +357,9 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     /// record that is left at the deadline becomes a dead letter (`shutdown`); where there are no
     /// dead letters, or they cannot be written, it is dropped (`shutdown`) and handed back in the
     /// report. A write that hangs goes on alone and changes no count any more.
+    ///
+    /// Where the queue is durable, what is left stays in it (`queued` in the report) and is written
+    /// after the next start.
     ///
     /// A second call answers with the same books and no records.
     ///
@@ -340,12 +385,22 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         context.raise(Phase::Halted);
         let _alone = self.ending.lock().await;
         let deadline = Instant::now() + LAST_LETTERS;
-        let left = context.queue.revoke_all();
+        let left = match context.durable {
+            None => context.queue.revoke_all(),
+            Some(_) => Vec::new(),
+        };
         let tasks = self.take_tasks();
         let callbacks = match tasks {
             Some(tasks) => tasks.end(deadline).await,
             None => None,
         };
+        if let Some(durable) = &context.durable {
+            context.queue.park();
+            let closing = Arc::clone(durable);
+            let closed = tokio::task::spawn_blocking(move || closing.queue.wal.close());
+            // A disk that does not answer is left to itself; what it holds is there at the next start.
+            drop(tokio::time::timeout_at(deadline, closed).await);
+        }
         let (handed_back, handed_back_shared) = self.settle_left(left, deadline).await;
         drop(callbacks);
         context.publish(context.metrics.families());
@@ -459,6 +514,53 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
             }
             Err(refused) => Err(self.refused(refused)),
         }
+    }
+
+    /// Hands the first of `items` to the disk, as the strategy says where it is full.
+    async fn submit_to_disk(
+        &self,
+        durable: &Durable<T>,
+        items: &mut VecDeque<T>,
+    ) -> Result<usize, Refusal> {
+        let queue = &self.context.queue;
+        loop {
+            // Before the try, so that room made meanwhile is not missed.
+            let room = durable.queue.wal.room();
+            tokio::pin!(room);
+            match durable.submit(queue, items).await {
+                Err(Refusal::QueueFull) => {}
+                other => return other,
+            }
+            match queue.strategy() {
+                OverflowStrategy::Error => return Err(Refusal::QueueFull),
+                OverflowStrategy::Block => {}
+                OverflowStrategy::DropOldest => self.evict(items.len()).await?,
+            }
+            tokio::select! {
+                () = room => {}
+                () = queue.closed() => return Err(Refusal::Closed),
+                // Rooms may have been made and taken before we listened.
+                () = tokio::time::sleep(ROOM_AGAIN) => {}
+            }
+        }
+    }
+
+    /// Gives the oldest records that no worker holds up, to make room for as many newer ones.
+    async fn evict(&self, rows: usize) -> Result<(), Refusal> {
+        let place = if self.context.letters.sink.is_some() {
+            Some(self.place_of_letter().await.ok_or(Refusal::Closed)?)
+        } else {
+            None
+        };
+        let evicted = self.context.queue.evict(rows);
+        let jobs = self.overflow_jobs(evicted);
+        match place {
+            Some(place) if !jobs.is_empty() => place.send(jobs),
+            _ => jobs
+                .iter()
+                .for_each(|job| self.context.letters.drop_rows(job)),
+        }
+        Ok(())
     }
 
     /// Pushes as many records as fit after the oldest have gone.
@@ -635,6 +737,10 @@ impl<T: Send + Sync + 'static> Drop for WriteCoordinator<T> {
         let context = &self.context;
         context.queue.close();
         context.raise(Phase::Halted);
+        if let Some(durable) = &context.durable {
+            context.queue.park();
+            durable.queue.wal.close();
+        }
         let left = context.queue.revoke_all();
         if !left.is_empty() {
             let jobs = Arc::new(self.last_jobs(left));

@@ -36,6 +36,12 @@ pub enum Degraded {
     },
     /// Dead letters cannot be written; their records wait.
     DeadLettersFailing,
+    /// Records are not made durable, or cannot be read back from the disk; those that were accepted
+    /// wait.
+    DurableQueueFailing {
+        /// What the disk said.
+        error: String,
+    },
     /// Fewer workers run than should.
     WorkersMissing {
         /// Workers that run.

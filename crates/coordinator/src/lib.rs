@@ -48,6 +48,7 @@
 //! |---|---|
 //! | `coordinator`, `builder` | [`WriteCoordinator`] and how it is set up |
 //! | `queue` | [`BoundedQueue`]: records, leases, books, watermarks |
+//! | `durable` | [`DurableQueue`]: records on the disk before they are in memory |
 //! | `worker` | batches, attempts, isolation of bad rows |
 //! | `retry`, `breaker`, `scaler` | [`RetryPolicy`], [`CircuitBreaker`], [`WorkerScaler`] |
 //! | `attempts`, `budget` | what single attempts did, and how many of them may be retries |
@@ -63,6 +64,7 @@ mod builder;
 mod context;
 mod coordinator;
 pub mod dead_letter;
+mod durable;
 mod feedback;
 mod health;
 mod letters;
@@ -79,6 +81,7 @@ pub use breaker::{CircuitBreaker, CircuitOpenError, CircuitState, Permit};
 pub use builder::{ConfigError, CoordinatorBuilder};
 pub use coordinator::{SubmitManyError, WriteCoordinator};
 pub use dead_letter::{DeadLetterQueue, DlqRecord, Reason};
+pub use durable::{Codec, DurableOptions, DurableQueue, DurableTotals};
 pub use feedback::{CallbackGuard, FeedbackBus, FeedbackSubscriber, feedback_bus};
 pub use health::{CoordinatorHealth, Degraded, FlushReport, StopReport};
 pub use letters::{Cause, DeadLetters, DescribeFn, DropCallback};
@@ -87,6 +90,8 @@ pub use overflow::{OverflowStrategy, OverflowStrategyError, QueueFullError, Refu
 pub use queue::{BoundedQueue, ByReason, Fate, Lease, QueueOptions, Stats};
 pub use retry::{RetryPolicy, default_retry_classifier};
 pub use scaler::{Sample, ScaleReason, TICK, WorkerScaler};
+
+pub use mds_wal::{FsyncPolicy, OpenError, Recovery, WalStats};
 
 pub use mds_core::{
     BackpressureLevel, Batch, ErrorKind, FeedbackEvent, RowOutcome, Sink, SinkError, WriteReport,

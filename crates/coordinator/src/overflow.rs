@@ -60,15 +60,24 @@ pub enum Refusal {
     TooLarge,
     /// A durable answer was asked of a queue that cannot give one.
     NotDurable,
+    /// The disk of a durable queue takes no more, for want of room or for an error.
+    DiskFailed,
+    /// It is not known whether the record is in the durable queue.
+    OutcomeUnknown,
+    /// A durable queue answers after a sync, and the caller does not wait.
+    MustWait,
 }
 
 impl Refusal {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 7] = [
         Self::QueueFull,
         Self::Closed,
         Self::TooLarge,
         Self::NotDurable,
+        Self::DiskFailed,
+        Self::OutcomeUnknown,
+        Self::MustWait,
     ];
 
     /// The label value.
@@ -78,6 +87,9 @@ impl Refusal {
             Self::Closed => "closed",
             Self::TooLarge => "too_large",
             Self::NotDurable => "not_durable",
+            Self::DiskFailed => "disk_failed",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::MustWait => "must_wait",
         }
     }
 }
@@ -91,6 +103,14 @@ impl fmt::Display for Refusal {
             Self::NotDurable => {
                 "the memory queue cannot make a record durable; use a durable queue"
             }
+            Self::DiskFailed => {
+                "the disk of the durable queue takes no more; free some room and submit again"
+            }
+            Self::OutcomeUnknown => {
+                "it is not known whether the record is in the durable queue; submit it again, \
+                 which does no harm"
+            }
+            Self::MustWait => "a durable queue answers after a sync; use submit",
         })
     }
 }

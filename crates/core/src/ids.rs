@@ -102,6 +102,11 @@ impl TenantId {
         Self(Uuid::from_u128(value))
     }
 
+    /// The number that [`TenantId::from_u128`] makes it of.
+    pub const fn as_u128(self) -> u128 {
+        self.0.as_u128()
+    }
+
     /// The 16 bytes of the UUID.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()

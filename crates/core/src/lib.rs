@@ -43,8 +43,8 @@ pub use backpressure::{BackpressureLevel, FeedbackEvent};
 pub use error::{ErrorKind, SinkError};
 pub use ids::{Symbol, TenantId, Timeframe, Vendor};
 pub use model::{
-    Bar, Column, ColumnRole, ColumnType, Fundamentals, Invalid, Kind, News, OptionSnap, OptionType,
-    Origin, Record, Sourced, Value,
+    Bar, Column, ColumnRole, ColumnType, ENCODING, Fundamentals, Invalid, Kind, News, OptionSnap,
+    OptionType, Origin, Record, Sourced, Value, put_text, take_text,
 };
 pub use revision::RevisionClock;
 pub use sink::{Batch, RowOutcome, Sink, WriteReport};

@@ -13,6 +13,7 @@ mod cli;
 mod commands;
 mod confirm;
 mod context;
+mod durable;
 mod exit;
 mod output;
 mod pipeline;

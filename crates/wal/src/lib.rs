@@ -53,8 +53,9 @@ pub use error::{AppendError, CommitError, InspectError, OpenError, StorageError}
 pub use inspect::{
     CheckpointInfo, FileInfo, Inspection, SegmentInfo, Verification, inspect, is_queue, verify,
 };
+pub use log::OnSync;
 pub use open::Recovery;
-pub use queue::{FsyncPolicy, OnCommit, WalOptions, WalStats, WriteAheadQueue};
+pub use queue::{FsyncPolicy, OnCommit, OnRoom, WalOptions, WalStats, WriteAheadQueue};
 pub use reader::{Reader, Record};
 pub use storage::{FileStorage, Storage, StorageFile};
 

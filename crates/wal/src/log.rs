@@ -32,8 +32,9 @@ use std::time::{Duration, Instant};
 use crate::SeqNo;
 use crate::acks::{Acks, Settled};
 use crate::checkpoint::Checkpoints;
-use crate::damage::{Damage, Damages};
+use crate::damage::{Damage, DamageKind, Damages};
 use crate::error::{CommitError, StorageError};
+use crate::reader::Record;
 use crate::record::Group;
 use crate::segment::{self, DATA, SegmentHead};
 use crate::storage::{Storage, StorageFile};
@@ -109,7 +110,7 @@ pub(crate) struct Counters {
 }
 
 /// Called with the time that each sync of a group took.
-pub(crate) type OnSync = dyn Fn(Duration) + Send + Sync;
+pub type OnSync = dyn Fn(Duration) + Send + Sync;
 
 pub(crate) struct Log {
     pub(crate) storage: Arc<dyn Storage>,
@@ -429,6 +430,35 @@ impl Log {
             ..damage
         });
         records
+    }
+}
+
+impl Log {
+    /// See [`crate::WriteAheadQueue::set_aside`].
+    pub(crate) fn set_aside(&self, record: &Record) -> Result<(), StorageError> {
+        let name = format!("record-{}{}", record.seq, crate::damage::ENDING);
+        let failed = |operation| {
+            let name = name.clone();
+            move |source| StorageError::new(operation, &name, source)
+        };
+        let len = record.payload.len() as u64;
+        match self.storage.create(&name, len) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed("make")(error)),
+            Ok(file) => {
+                file.write_all_at(&record.payload, 0)
+                    .map_err(failed("write"))?;
+                file.sync().map_err(failed("sync"))?;
+            }
+        }
+        let mut state = self.state();
+        let range = record.seq..record.seq + 1;
+        let records = state.acks.settle(range, Settled::Damaged);
+        state.is_dirty |= records > 0;
+        let mut damage = Damage::new("a record", 0..len, DamageKind::Damaged);
+        (damage.first, damage.records, damage.copy) = (record.seq, records, Some(name));
+        state.damages.add(damage);
+        Ok(())
     }
 }
 

@@ -23,7 +23,7 @@ use crate::error::{AppendError, CommitError, OpenError, StorageError};
 use crate::identity;
 use crate::log::{Log, LogOptions, OnSync};
 use crate::open::{self, Recovery};
-use crate::reader::Reader;
+use crate::reader::{Reader, Record};
 use crate::record::{BLOCK, Group, HEAD, blocks};
 use crate::segment::DATA;
 use crate::storage::{FileStorage, Storage};
@@ -50,6 +50,9 @@ pub enum FsyncPolicy {
 /// order of their numbers.
 pub type OnCommit = dyn Fn(Range<SeqNo>, &Result<(), CommitError>) + Send + Sync;
 
+/// Told on the thread that removes segments.
+pub type OnRoom = dyn Fn() + Send + Sync;
+
 /// How a queue is set up.
 #[derive(Clone)]
 pub struct WalOptions {
@@ -69,6 +72,8 @@ pub struct WalOptions {
     pub on_commit: Option<Arc<OnCommit>>,
     /// Called with the time that each sync took. Default: nothing.
     pub on_sync: Option<Arc<OnSync>>,
+    /// Called when settled records have made room. Default: nothing.
+    pub on_room: Option<Arc<OnRoom>>,
 }
 
 impl Default for WalOptions {
@@ -81,6 +86,7 @@ impl Default for WalOptions {
             fsync: FsyncPolicy::Group,
             on_commit: None,
             on_sync: None,
+            on_room: None,
         }
     }
 }
@@ -180,6 +186,7 @@ struct Inner {
     max_bytes: u64,
     fsync: FsyncPolicy,
     on_commit: Option<Arc<OnCommit>>,
+    on_room: Option<Arc<OnRoom>>,
     pending: Mutex<Pending>,
     work: Condvar,
     keeping: Mutex<Keeping>,
@@ -252,6 +259,7 @@ impl WriteAheadQueue {
             max_bytes: options.max_bytes,
             fsync: options.fsync,
             on_commit: options.on_commit,
+            on_room: options.on_room,
             pending: Mutex::new(Pending {
                 groups: VecDeque::new(),
                 next: recovery.next,
@@ -315,6 +323,16 @@ impl WriteAheadQueue {
         settled
     }
 
+    /// Puts a record that its owner cannot read into a file beside the queue, and settles it as
+    /// damaged.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written: the record is not settled.
+    pub fn set_aside(&self, record: &Record) -> Result<(), StorageError> {
+        self.inner.log.set_aside(record)
+    }
+
     /// Keeps what is settled by now, durably.
     pub fn checkpoint(&self) -> Result<(), StorageError> {
         self.inner.checkpoint().map(drop)
@@ -325,6 +343,12 @@ impl WriteAheadQueue {
     pub async fn room(&self) {
         let used = self.inner.log.used_bytes();
         std::future::poll_fn(|context| self.inner.poll_room(context, used)).await;
+    }
+
+    /// Bytes of the disk that are in use, and those that may be.
+    pub fn bytes_in_use(&self) -> (u64, u64) {
+        let limit = self.inner.max_bytes - self.inner.reserve();
+        (self.inner.log.used_bytes(), limit)
     }
 
     /// Figures of this moment.
@@ -377,8 +401,7 @@ impl Inner {
             }
             bytes += (HEAD + length) as u64;
         }
-        // One file is ready, and one is not full: what they take beyond what is written.
-        let reserve = 2 * self.log.options.segment_bytes;
+        let reserve = self.reserve();
         let mut pending = lock(&self.pending);
         if pending.is_closed {
             return Err(AppendError::Closed);
@@ -401,6 +424,11 @@ impl Inner {
         drop(pending);
         self.work.notify_one();
         Ok(Ticket::new(done, range))
+    }
+
+    /// One file is ready, and one is not full: what they take beyond what is written.
+    fn reserve(&self) -> u64 {
+        2 * self.log.options.segment_bytes
     }
 
     /// Adds records to the group that gathers, or to a new one.
@@ -529,6 +557,9 @@ impl Inner {
         let made_room = self.log.checkpoint();
         if !matches!(made_room, Ok(false)) {
             self.wake_waiting();
+            if let Some(on_room) = &self.on_room {
+                on_room();
+            }
         }
         made_room
     }

@@ -167,6 +167,14 @@ families! {
         "Pressure: 0=ok, 1=soft, 2=hard";
     oldest_age: Family<CoordLabels, FloatGauge> = "mds_coord_oldest_item_age_seconds",
         "How long the oldest item without a fate has been here";
+    durable_bytes: GaugeFamily = "mds_coord_durable_queue_bytes",
+        "Bytes of the disk that a durable queue uses";
+    durable_max_bytes: GaugeFamily = "mds_coord_durable_queue_max_bytes",
+        "Bytes of the disk that a durable queue may use";
+    durable_failing: GaugeFamily = "mds_coord_durable_queue_failing",
+        "1 while items are not made durable, or cannot be read back";
+    fsync_latency: Latency<CoordLabels> = "mds_coord_durable_queue_fsync_seconds",
+        "Duration of the syncs of a durable queue";
     worker_limit: GaugeFamily = "mds_coord_worker_limit", "Workers that may run now";
     worker_limit_reason: Family<ReasonLabels, Gauge> = "mds_coord_worker_limit_reason",
         "1 for the reason of the last move of the worker limit, 0 for the others";

@@ -21,6 +21,7 @@
 //!   and come back as the group they were.
 //! - No lost wake-up: whoever makes a batch ready, or leaves one behind, wakes one worker.
 
+mod backlog;
 mod guards;
 mod lease;
 mod state;
@@ -35,6 +36,8 @@ use mds_core::{BackpressureLevel, FeedbackEvent};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use backlog::Numbers;
+pub(crate) use backlog::{Disk, Incoming};
 use guards::{Flushing, Idle, Waiting};
 pub use lease::Lease;
 use state::{Mode, Readiness, State};
@@ -111,6 +114,8 @@ pub(crate) struct QueueConfig {
     pub(crate) coord_id: String,
     pub(crate) buses: Vec<FeedbackBus>,
     pub(crate) born: Instant,
+    /// What the records are kept by, where they are durable.
+    pub(crate) disk: Option<Disk>,
 }
 
 impl From<QueueOptions> for QueueConfig {
@@ -139,6 +144,7 @@ impl From<QueueOptions> for QueueConfig {
             coord_id: options.coord_id,
             buses: options.buses,
             born: Instant::now(),
+            disk: None,
         }
     }
 }
@@ -194,9 +200,28 @@ impl<T> BoundedQueue<T> {
 
     /// An empty queue; `size_of` tells the bytes that a record takes in memory.
     pub fn with_size_of(options: QueueOptions, size_of: fn(&T) -> usize) -> Self {
+        Self::with_config(options.into(), size_of)
+    }
+
+    /// The window in memory of a durable queue whose oldest record is from `born`.
+    pub(crate) fn on_disk(
+        options: QueueOptions,
+        size_of: fn(&T) -> usize,
+        disk: Disk,
+        born: Instant,
+    ) -> Self {
+        let config = QueueConfig {
+            disk: Some(disk),
+            born,
+            ..options.into()
+        };
+        Self::with_config(config, size_of)
+    }
+
+    fn with_config(config: QueueConfig, size_of: fn(&T) -> usize) -> Self {
         Self {
             shared: Arc::new(Shared {
-                config: options.into(),
+                config,
                 state: Mutex::new(State::new()),
                 work: Notify::new(),
                 room: Notify::new(),
@@ -209,6 +234,16 @@ impl<T> BoundedQueue<T> {
     /// Records that wait.
     pub fn size(&self) -> usize {
         self.lock().size()
+    }
+
+    /// Whether nothing is taken in any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().is_closed()
+    }
+
+    /// Whether a record is not larger than any may be.
+    pub(crate) fn takes(&self, item: &T) -> bool {
+        self.measure(item) as usize <= self.shared.config.max_bytes
     }
 
     /// Records that may wait.
@@ -450,6 +485,7 @@ impl<T> BoundedQueue<T> {
         }
         state.stats.level = level;
         let by_bytes = match level {
+            _ if config.disk.is_some() => true,
             BackpressureLevel::Hard => state.size() < config.high_watermark,
             _ => state.size() <= config.low_watermark && level == BackpressureLevel::Soft,
         };
@@ -463,10 +499,21 @@ impl<T> BoundedQueue<T> {
             BackpressureLevel::Soft => format!("{what} is between the watermarks"),
             BackpressureLevel::Ok => format!("{what} fell to the low watermark"),
         };
+        let (size, capacity) = match &config.disk {
+            None => (state.size(), config.capacity),
+            // As many as there would be room for if all were like those that are there.
+            Some(disk) => {
+                let (used, limit) = (disk.in_use)();
+                let queued = state.stats.queued.max(1);
+                let capacity = queued.saturating_mul(limit) / used.max(1);
+                let count = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
+                (count(state.stats.queued), count(capacity.max(queued)))
+            }
+        };
         let event = FeedbackEvent::create(
             config.coord_id.clone(),
-            state.size(),
-            config.capacity,
+            size,
+            capacity,
             level,
             Some(reason),
             epoch_seconds(),
@@ -569,6 +616,11 @@ impl<T> BoundedQueue<T> {
         if state.waiters > 0 {
             self.shared.room.notify_waiters();
         }
+        if let Some(disk) = &self.shared.config.disk
+            && state.backlog_rows > 0
+        {
+            (disk.refill)();
+        }
         // The next batch, or the time of the next record, is another worker's.
         if state.size() > 0 && state.idle_workers > 0 {
             self.shared.work.notify_one();
@@ -580,9 +632,15 @@ impl<T> BoundedQueue<T> {
             return 0;
         }
         let mut state = self.lock();
-        let settled = state.settle(lease, positions, fate);
+        let mut numbers = Numbers::default();
+        let settled = state.settle(lease, positions, fate, &mut numbers);
         let is_over = state.is_closed() && state.is_settled();
         drop(state);
+        if let Some(disk) = &self.shared.config.disk
+            && !numbers.is_empty()
+        {
+            (disk.settle)(numbers.into_ranges(), fate);
+        }
         self.shared.settled.notify_waiters();
         if is_over {
             // Who waits for a batch waits in vain.
@@ -681,7 +739,7 @@ impl<T> BoundedQueue<T> {
         self.wait_until(|state| state.stats.in_flight == 0).await;
     }
 
-    async fn wait_until(&self, done: impl Fn(&State<T>) -> bool) {
+    pub(super) async fn wait_until(&self, done: impl Fn(&State<T>) -> bool) {
         loop {
             let settled = self.shared.settled.notified();
             tokio::pin!(settled);

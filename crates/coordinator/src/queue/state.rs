@@ -12,6 +12,7 @@ use mds_core::BackpressureLevel;
 use tokio::time::Instant;
 
 use super::QueueConfig;
+use super::backlog::Numbers;
 use super::stats::{Fate, Stats};
 
 /// What is kept beside each record.
@@ -21,7 +22,9 @@ pub(crate) struct RowMeta {
     pub(crate) enqueued: u64,
     pub(crate) bytes: u32,
     /// The flush generation that the record belongs to.
-    epoch: u32,
+    pub(super) epoch: u32,
+    /// Its number in a durable queue; 0 where it is in memory only.
+    pub(super) seq: u64,
 }
 
 /// Rows that left the fresh lane: they share one allocation from the first attempt to the end.
@@ -81,7 +84,7 @@ enum RowState {
 }
 
 #[derive(Debug)]
-struct LeaseSlot<T> {
+pub(super) struct LeaseSlot<T> {
     rows: Rows<T>,
     state: Vec<RowState>,
     open: usize,
@@ -125,19 +128,23 @@ pub(crate) enum Mode {
 
 #[derive(Debug)]
 pub(crate) struct State<T> {
-    fresh: VecDeque<T>,
-    meta: VecDeque<RowMeta>,
-    returned: VecDeque<Parcel<T>>,
-    returned_rows: usize,
-    bytes: usize,
-    leases: BTreeMap<u64, LeaseSlot<T>>,
+    pub(super) fresh: VecDeque<T>,
+    pub(super) meta: VecDeque<RowMeta>,
+    pub(super) returned: VecDeque<Parcel<T>>,
+    pub(super) returned_rows: usize,
+    pub(super) bytes: usize,
+    pub(super) leases: BTreeMap<u64, LeaseSlot<T>>,
     next_lease: u64,
     pub(crate) stats: Stats,
-    epoch: u32,
+    pub(super) epoch: u32,
     /// Records without a fate, by flush generation; the last entry is the current one.
-    outstanding: VecDeque<(u32, usize)>,
+    pub(super) outstanding: VecDeque<(u32, usize)>,
+    /// Records that are in a durable queue only, by flush generation, in their order.
+    pub(super) backlog: VecDeque<(u32, usize)>,
+    /// Their number.
+    pub(super) backlog_rows: usize,
     /// Records queued or leased that are suspects.
-    suspects: usize,
+    pub(super) suspects: usize,
     /// Whether the last lease came from the returned lane.
     took_returned: bool,
     pub(crate) mode: Mode,
@@ -161,6 +168,8 @@ impl<T> State<T> {
             stats: Stats::default(),
             epoch: 0,
             outstanding: VecDeque::from([(0, 0)]),
+            backlog: VecDeque::new(),
+            backlog_rows: 0,
             suspects: 0,
             took_returned: false,
             mode: Mode::Open,
@@ -190,7 +199,7 @@ impl<T> State<T> {
     }
 
     pub(crate) fn is_settled(&self) -> bool {
-        self.size() == 0 && self.leases.is_empty()
+        self.size() == 0 && self.leases.is_empty() && self.backlog_rows == 0
     }
 
     /// Whether one more record of `bytes` has room.
@@ -210,6 +219,7 @@ impl<T> State<T> {
             enqueued,
             bytes,
             epoch: self.epoch,
+            seq: 0,
         });
         self.bytes += bytes as usize;
         self.stats.submitted += 1;
@@ -242,6 +252,16 @@ impl<T> State<T> {
             freed += meta.bytes as usize;
             count += 1;
         }
+        (count > 0).then(|| self.lease_fresh(count))
+    }
+
+    /// Takes the oldest records that no worker holds: a group that was given back, or up to `max`
+    /// fresh ones.
+    pub(super) fn take_oldest(&mut self, max: usize) -> Option<Taken<T>> {
+        if let Some(parcel) = self.returned.pop_front() {
+            return Some(self.lease_parcel(parcel));
+        }
+        let count = self.fresh.len().min(max);
         (count > 0).then(|| self.lease_fresh(count))
     }
 
@@ -438,7 +458,15 @@ impl<T> State<T> {
 
     /// Gives rows of a lease their fate; rows that have one already, or whose lease was taken
     /// away, are passed over. Answers how many rows got theirs now.
-    pub(crate) fn settle(&mut self, lease: u64, positions: &[u32], fate: Fate) -> u64 {
+    ///
+    /// Their numbers in a durable queue are added to `numbers`.
+    pub(crate) fn settle(
+        &mut self,
+        lease: u64,
+        positions: &[u32],
+        fate: Fate,
+        numbers: &mut Numbers,
+    ) -> u64 {
         let Some(slot) = self.leases.get_mut(&lease) else {
             return 0;
         };
@@ -450,8 +478,9 @@ impl<T> State<T> {
             }
             *state = RowState::Gone;
             settled += 1;
-            let epoch = slot.rows.meta[*position as usize].epoch;
-            resolve_epoch(&mut self.outstanding, epoch);
+            let meta = &slot.rows.meta[*position as usize];
+            resolve_epoch(&mut self.outstanding, meta.epoch);
+            numbers.add(meta.seq);
         }
         self.leave(lease, settled);
         self.stats.settle(fate, settled as u64);
@@ -648,6 +677,9 @@ impl<T> State<T> {
     }
 
     pub(crate) fn level(&self, config: &QueueConfig) -> BackpressureLevel {
+        if let Some(disk) = &config.disk {
+            return disk.level();
+        }
         let size = self.size();
         if size >= config.high_watermark || self.bytes >= config.high_bytes {
             BackpressureLevel::Hard
@@ -670,7 +702,7 @@ pub(crate) enum Readiness {
     Never,
 }
 
-fn resolve_epoch(outstanding: &mut VecDeque<(u32, usize)>, epoch: u32) {
+pub(super) fn resolve_epoch(outstanding: &mut VecDeque<(u32, usize)>, epoch: u32) {
     if let Some(entry) = outstanding.iter_mut().rev().find(|(e, _)| *e == epoch) {
         entry.1 -= 1;
     }

@@ -7,6 +7,7 @@
 
 mod breaker_model;
 mod dead_letter;
+mod durable;
 mod known_errors;
 mod metrics;
 mod promises;

@@ -248,6 +248,22 @@ macro_rules! columns {
             Ok(())
         }
 
+        fn encode(&self, bytes: &mut Vec<u8>) {
+            use $crate::model::bytes::FieldBytes;
+            $(FieldBytes::put(&self.$key, bytes);)+
+            $(FieldBytes::put(&self.$val, bytes);)+
+            FieldBytes::put(&self.revision, bytes);
+        }
+
+        fn decode(bytes: &mut &[u8]) -> Option<Self> {
+            use $crate::model::bytes::FieldBytes;
+            Some(Self {
+                $($key: FieldBytes::take(bytes)?,)+
+                $($val: FieldBytes::take(bytes)?,)+
+                revision: FieldBytes::take(bytes)?,
+            })
+        }
+
         fn tenant_id(&self) -> $crate::ids::TenantId {
             self.tenant_id
         }

@@ -10,6 +10,7 @@
 //! bytewise). [`Record::rank_cmp`] is the only definition.
 
 mod bar;
+mod bytes;
 mod field;
 mod fundamentals;
 mod news;
@@ -24,6 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use bar::Bar;
+pub use bytes::{ENCODING, put_text, take_text};
 pub use fundamentals::Fundamentals;
 pub use news::News;
 pub use option_snap::{OptionSnap, OptionType};
@@ -195,6 +197,23 @@ pub trait Record:
             .find(|o| o.is_ne())
             .unwrap_or(Ordering::Equal)
     }
+
+    /// Appends the record as bytes that [`Record::decode`] reads back, equal to the bit; [`ENCODING`]
+    /// is the version of them.
+    ///
+    /// ```
+    /// use mds_core::{Bar, Record};
+    ///
+    /// let bar = Bar { vendor: "v".into(), close_price: Some(0.1), revision: 7, ..Bar::default() };
+    /// let mut bytes = Vec::new();
+    /// bar.encode(&mut bytes);
+    /// assert_eq!(Bar::decode(&mut bytes.as_slice()), Some(bar));
+    /// assert_eq!(Bar::decode(&mut &bytes[1..]), None);
+    /// ```
+    fn encode(&self, bytes: &mut Vec<u8>);
+
+    /// Takes a record from the beginning of `bytes`; `None` where they are not one.
+    fn decode(bytes: &mut &[u8]) -> Option<Self>;
 
     /// The position of the column `name`.
     fn column(name: &str) -> Option<usize> {

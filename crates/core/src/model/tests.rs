@@ -274,3 +274,51 @@ proptest! {
         prop_assert_eq!(back, bar);
     }
 }
+
+/// What a queue on the disk gives back is equal to the bit, and no cut or longer text is taken for it.
+fn goes_through_bytes<R: Record>(record: R) {
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    bytes.extend_from_slice(b"rest");
+    let mut rest = bytes.as_slice();
+    assert_eq!(R::decode(&mut rest), Some(record));
+    assert_eq!(rest, b"rest");
+    for cut in 0..bytes.len() - 4 {
+        assert_eq!(R::decode(&mut &bytes[..cut]), None, "{cut}");
+    }
+}
+
+#[test]
+fn records_go_through_bytes() {
+    goes_through_bytes(Bar::default());
+    goes_through_bytes(Bar {
+        tenant_id: TenantId::from_u128(7),
+        timeframe: "5m".parse().unwrap(),
+        ts: Timestamp::from_micros(-1),
+        open_price: Some(5e-324),
+        high_price: Some(f64::MAX),
+        volume: Some(0.1),
+        provisional: true,
+        ..bar(i64::MIN, -4.5)
+    });
+    goes_through_bytes(OptionSnap {
+        expiry: Date::from_days(-400),
+        option_type: OptionType::Put,
+        strike: 1.5,
+        gamma: Some(1.0),
+        ..OptionSnap::default()
+    });
+    goes_through_bytes(Fundamentals {
+        period: "FY".into(),
+        eps: Some(-0.1),
+        ..Fundamentals::default()
+    });
+    goes_through_bytes(News {
+        id: "x".into(),
+        symbol: Some("A".into()),
+        symbols: vec!["A".into(), "B".into()],
+        title: Some("Up, \"and\" away …".repeat(100)),
+        url: Some(String::new()),
+        ..News::default()
+    });
+}

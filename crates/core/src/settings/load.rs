@@ -198,6 +198,16 @@ impl Settings {
         }
     }
 
+    /// Bytes of the disk that a durable queue may use.
+    pub fn queue_max_bytes(&self) -> u64 {
+        self.int(&table::QUEUE_MAX_BYTES)
+    }
+
+    /// When a durable queue syncs: `group` or `always`.
+    pub fn queue_fsync(&self) -> &'static str {
+        self.choice(&table::QUEUE_FSYNC)
+    }
+
     /// The file of dead letters, where one was set.
     pub fn dlq_path(&self) -> Option<&std::path::Path> {
         match self.value(&table::DLQ_PATH) {

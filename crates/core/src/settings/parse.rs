@@ -32,9 +32,6 @@ pub enum ValueError {
     /// The number is out of range.
     #[error("is out of range")]
     OutOfRange,
-    /// Valid elsewhere, but this program was built without it.
-    #[error("is not in this build")]
-    NotInBuild,
 }
 
 /// Reads `text` as a value of type `ty`.
@@ -157,7 +154,7 @@ fn queue(text: &str) -> Result<SettingValue, ValueError> {
     match text.split_once(':') {
         None if text.eq_ignore_ascii_case("memory") => Ok(SettingValue::Queue(QueueChoice::Memory)),
         Some((scheme, dir)) if scheme.eq_ignore_ascii_case("disk") && !dir.is_empty() => {
-            Err(ValueError::NotInBuild)
+            Ok(SettingValue::Queue(QueueChoice::Disk(dir.into())))
         }
         _ => Err(ValueError::NotA("a kind of queue")),
     }
@@ -289,12 +286,15 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_queue_is_known_but_not_in_this_build() {
+    fn queues_are_in_memory_or_on_the_disk() {
         assert_eq!(
             queue("memory"),
             Ok(SettingValue::Queue(QueueChoice::Memory))
         );
-        assert_eq!(queue("disk:/var/q"), Err(ValueError::NotInBuild));
+        assert_eq!(
+            queue("disk:/var/q"),
+            Ok(SettingValue::Queue(QueueChoice::Disk("/var/q".into())))
+        );
         assert_eq!(queue("disk:"), Err(ValueError::NotA("a kind of queue")));
         assert_eq!(queue("nats://h"), Err(ValueError::NotA("a kind of queue")));
     }

@@ -104,7 +104,7 @@ impl fmt::Display for SettingType {
                 }
                 Ok(())
             }
-            Self::Queue => f.write_str("memory"),
+            Self::Queue => f.write_str("memory or disk:DIR"),
             Self::Path => f.write_str("the path of a file"),
         }
     }
@@ -386,8 +386,26 @@ table! {
         Value("memory"),
         "",
         ["Where records wait before they are written.",
-         "memory: what is queued is lost when the process is killed; files can be ingested again without harm."],
+         "memory: what is queued is lost when the process is killed; disk:DIR: a record is taken when it is synced, and written after the next start at the latest."],
     ), "--queue");
+    QUEUE_MAX_BYTES = row(
+        G::Coordinator,
+        ["queue_max_bytes", "queue_max_bytes", "MDS_QUEUE_MAX_BYTES"],
+        T::Int { min: 1 << 20, max: MAX_QUEUE_BYTES },
+        Value("4294967296"),
+        "bytes",
+        ["How much of the disk the durable queue of one kind may use.",
+         "The backpressure level follows it: hard from 80 percent on; where it is full, the overflow strategy decides."],
+    );
+    QUEUE_FSYNC = row(
+        G::Coordinator,
+        ["queue_fsync", "queue_fsync", "MDS_QUEUE_FSYNC"],
+        T::Choice(&["group", "always"]),
+        Value("group"),
+        "",
+        ["When the durable queue syncs: group once for all that has gathered, always once for each submit.",
+         "Both answer after the sync; always is for measuring what grouping gains."],
+    );
 
     RETRY_MAX_ATTEMPTS = row(
         G::Retry,

@@ -412,10 +412,13 @@ fn the_flag_for_workers_takes_a_range() {
 }
 
 #[test]
-fn a_disk_queue_is_refused_clearly() {
+fn what_is_no_queue_is_refused_clearly() {
     assert_eq!(
-        messages(load_env(&[("MDS_QUEUE", "disk:/var/lib/mds")])),
-        ["queue = \"disk:/var/lib/mds\" (environment MDS_QUEUE) is not in this build; use memory"]
+        messages(load_env(&[("MDS_QUEUE", "disc:/var/lib/mds")])),
+        [
+            "queue = \"disc:/var/lib/mds\" (environment MDS_QUEUE) is not a kind of queue; use memory \
+             or disk:DIR"
+        ]
     );
 }
 

@@ -58,12 +58,15 @@ impl fmt::Display for SettingValue {
 pub enum QueueChoice {
     /// In the memory of this process.
     Memory,
+    /// In a folder on the disk.
+    Disk(PathBuf),
 }
 
 impl fmt::Display for QueueChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("memory"),
+            Self::Disk(dir) => write!(f, "disk:{}", dir.display()),
         }
     }
 }

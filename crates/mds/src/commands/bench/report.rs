@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 
 use super::measure::{Took, float, load_average, median};
-use crate::commands::ingest::grouped;
+use crate::output::grouped;
 use crate::output::{Out, table};
 
 /// One quantity, measured once a round.

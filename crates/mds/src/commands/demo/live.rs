@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mds_coordinator::{Stats, WriteCoordinator};
 
-use crate::commands::ingest::{Progress, grouped};
+use crate::commands::ingest::Progress;
+use crate::output::grouped;
 
 /// The books of a coordinator, and whether its store is away.
 type Look = Box<dyn Fn() -> (Stats, bool) + Send>;

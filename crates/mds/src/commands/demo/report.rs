@@ -9,10 +9,10 @@ use mds_coordinator::Stats;
 use mds_core::Kind;
 
 use super::faults::Faults;
-use crate::commands::ingest::{Progress, grouped};
+use crate::commands::ingest::Progress;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Out, table, unless_closed};
+use crate::output::{Out, grouped, table, unless_closed};
 
 /// What became of the records of one kind.
 pub(super) struct KindReport {

@@ -10,11 +10,11 @@ use mds_formats::{InvalidRow, Options};
 use super::Args;
 use super::input::{self, Input};
 use super::read::{self, Said};
-use super::report::{Tally, grouped};
+use super::report::Tally;
 use super::revise::Revisions;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Out, note, unless_closed};
+use crate::output::{Out, grouped, note, unless_closed};
 use crate::pipeline::MarketRecord;
 
 /// Bad rows that are shown.
@@ -32,8 +32,9 @@ pub(super) async fn run<R: MarketRecord>(
     for input in inputs {
         let base = args.revision.unwrap_or_else(input::now);
         let revisions = Revisions::from(base, "--revision");
-        let mut said = read::start::<R>(input.clone(), options.clone(), revisions, Arc::default())
-            .context("cannot start the thread that reads")?;
+        let mut said =
+            read::start::<R>(input.clone(), options.clone(), revisions, 0, Arc::default())
+                .context("cannot start the thread that reads")?;
         while let Some(next) = said.recv().await {
             match next {
                 Said::Notes(notes) => {

@@ -5,6 +5,7 @@
 //! | `input` | which files, and the revision that each begins with |
 //! | `revision` | asks the store for that revision |
 //! | `reading` | what the store remembers of how an input is read |
+//! | `marks` | how far each file was taken into a durable queue |
 //! | `revise` | gives rows their revisions, and tells provisional bars |
 //! | `read` | the thread that turns a file into chunks of records |
 //! | `run` | the write path, from the first row to the report |
@@ -17,6 +18,7 @@
 
 mod dry_run;
 mod input;
+mod marks;
 mod progress;
 mod read;
 mod reading;
@@ -38,7 +40,6 @@ use mds_core::{
 use mds_formats::{Format, Mapping, Options, TimeFormat, Zone};
 
 pub(crate) use self::progress::Progress;
-pub(crate) use self::report::grouped;
 pub(crate) use self::run::serve_metrics;
 pub(crate) use self::stop::Stop;
 pub(crate) use self::watch::{Outages, Signals, stop_reason};
@@ -106,7 +107,7 @@ pub(crate) struct Args {
     /// standard input the start of the run]
     #[arg(long, value_name = "TIME", value_parser = values::time)]
     revision: Option<Timestamp>,
-    /// Where records wait: memory
+    /// Where records wait: memory, or disk:DIR, which survives a kill: the same command goes on
     #[arg(long, value_name = "QUEUE")]
     queue: Option<String>,
     /// The file of the dead letters [default: .dlq/KIND.ndjson]

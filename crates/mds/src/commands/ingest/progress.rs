@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::report::grouped;
+use crate::output::grouped;
 
 /// How often it is redrawn.
 const REDRAW: Duration = Duration::from_millis(120);

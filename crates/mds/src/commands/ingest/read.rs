@@ -34,10 +34,17 @@ pub(super) struct Chunk<R> {
     pub(super) given: u64,
     /// Where the first row stands.
     pub(super) first: Option<Origin>,
+    /// Rows of the input before it.
+    pub(super) before: u64,
     last_is_record: bool,
 }
 
 impl<R> Chunk<R> {
+    /// Records, and rows that are none.
+    pub(super) fn rows(&self) -> u64 {
+        (self.records.len() + self.invalid.len()) as u64
+    }
+
     /// Where the last row stands, as long as no record has been taken out.
     pub(super) fn last(&self) -> Option<&Origin> {
         if self.last_is_record {
@@ -81,11 +88,12 @@ impl Failed {
 }
 
 /// Starts reading; the rows get their revisions. The thread ends by itself, also when nobody listens
-/// any more. `position` follows the bytes read, for the progress bar.
+/// any more. Chunks of the first `taken` rows are not handed over. `position` follows the bytes read, for the progress bar.
 pub(super) fn start<R: MarketRecord>(
     input: Input,
     options: Options,
     revisions: Revisions,
+    taken: u64,
     position: Arc<AtomicU64>,
 ) -> io::Result<mpsc::Receiver<Said<R>>> {
     let (sender, receiver) = mpsc::channel(CHUNKS);
@@ -94,6 +102,8 @@ pub(super) fn start<R: MarketRecord>(
         reviser: Reviser::new(revisions),
         sender: sender.clone(),
         is_first: true,
+        taken,
+        rows: 0,
     };
     let handing = Arc::new(Mutex::new(handing));
     std::thread::Builder::new()
@@ -145,6 +155,10 @@ struct Handing<R> {
     reviser: Reviser,
     sender: mpsc::Sender<Said<R>>,
     is_first: bool,
+    /// Rows that an earlier run has taken.
+    taken: u64,
+    /// Rows so far.
+    rows: u64,
 }
 
 impl<R: MarketRecord> Handing<R> {
@@ -163,9 +177,15 @@ impl<R: MarketRecord> Handing<R> {
             return (!self.sender.is_closed()).then_some(());
         }
         self.is_first = false;
-        let chunk = sort(self.verdicts.drain(..), &mut self.reviser);
+        let mut chunk = sort(self.verdicts.drain(..), &mut self.reviser);
+        chunk.before = self.rows;
+        self.rows += chunk.rows();
         if let Some(note) = self.reviser.note() {
             self.sender.blocking_send(Said::Notes(vec![note])).ok()?;
+        }
+        // A chunk that was taken in part comes whole: what of it is in already does no harm.
+        if self.rows <= self.taken {
+            return (!self.sender.is_closed()).then_some(());
         }
         self.sender.blocking_send(Said::Chunk(chunk)).ok()
     }
@@ -243,6 +263,7 @@ fn sort<R: MarketRecord>(
         skipped: BTreeMap::new(),
         given: 0,
         first: None,
+        before: 0,
         last_is_record: false,
     };
     for verdict in verdicts {

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::stop::Stop;
 use crate::exit::Exit;
-use crate::output::{Out, note, unless_closed};
+use crate::output::{Out, grouped, note, unless_closed};
 
 /// What is counted beside the coordinator's books.
 #[derive(Clone, Debug, Default)]
@@ -107,11 +107,19 @@ struct Totals {
     skipped: u64,
     seconds: f64,
     rows_per_second: f64,
+    /// In a durable queue: records that wait there for the next run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queued: Option<u64>,
+    /// In a durable queue: records that were damaged on the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damaged: Option<u64>,
 }
 
 impl Totals {
-    fn new(tally: &Tally, stats: &Stats, seconds: f64) -> Self {
+    fn new(tally: &Tally, stats: &Stats, is_durable: bool, seconds: f64) -> Self {
         Self {
+            queued: is_durable.then_some(stats.queued + stats.in_flight),
+            damaged: is_durable.then_some(stats.damaged),
             read: tally.read(),
             written: stats.written,
             superseded: stats.superseded,
@@ -126,8 +134,9 @@ impl Totals {
     }
 
     fn is_balanced(&self) -> bool {
-        self.read
-            == self.written + self.superseded + self.dead_lettered + self.dropped + self.refused
+        let on_disk = self.queued.unwrap_or(0) + self.damaged.unwrap_or(0);
+        let settled = self.written + self.superseded + self.dead_lettered + self.dropped;
+        self.read + self.recovered == settled + self.refused + on_disk
     }
 
     fn text(&self, kind: Kind, tally: &Tally, conflicts: u64) -> String {
@@ -142,11 +151,19 @@ impl Totals {
             .map(|(why, rows)| format!("{why} {}", grouped(*rows)))
             .collect();
         line("read", self.read, "");
+        if self.recovered > 0 {
+            line("recovered", self.recovered, "of an earlier run");
+        }
         line("written", self.written, "");
         line("superseded", self.superseded, "");
         line("dead-lettered", self.dead_lettered, "");
         line("dropped", self.dropped, "");
         line("refused", self.refused, "");
+        for (name, rows) in [("queued", self.queued), ("damaged", self.damaged)] {
+            if rows.is_some_and(|rows| rows > 0) {
+                line(name, rows.unwrap_or(0), "");
+            }
+        }
         if self.skipped > 0 {
             line("skipped", self.skipped, &skipped.join(", "));
         }
@@ -181,19 +198,6 @@ pub(super) fn rate(rows: u64, seconds: f64) -> f64 {
     }
 }
 
-/// A number with a comma between groups of three digits.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// How a run went.
 pub(super) struct Report {
     pub(super) kind: Kind,
@@ -204,6 +208,8 @@ pub(super) struct Report {
     pub(super) revision: Option<Timestamp>,
     pub(super) seconds: f64,
     pub(super) dlq: PathBuf,
+    /// The folder of the durable queue, where there is one.
+    pub(super) queue: Option<PathBuf>,
     /// Whether only errors are told.
     pub(super) quiet: bool,
 }
@@ -211,9 +217,11 @@ pub(super) struct Report {
 impl Report {
     /// Tells it, and answers with the exit code.
     pub(super) fn tell(&self, json: bool) -> anyhow::Result<Exit> {
-        let totals = Totals::new(&self.tally, &self.stats, self.seconds);
+        let is_durable = self.queue.is_some();
+        let totals = Totals::new(&self.tally, &self.stats, is_durable, self.seconds);
         let mut exit = Exit::Success;
-        if totals.dead_lettered + totals.dropped + totals.refused > 0 {
+        let damaged = totals.damaged.unwrap_or(0);
+        if totals.dead_lettered + totals.dropped + totals.refused + damaged > 0 {
             exit = exit.worst(Exit::Incomplete);
         }
         for (code, error) in &self.tally.errors {
@@ -276,7 +284,14 @@ impl Report {
     /// were not taken.
     fn refused(&self) -> u64 {
         let rows = Refusal::ALL.iter().zip(self.stats.refused);
-        rows.filter(|(refusal, _)| **refusal != Refusal::Closed)
+        // Those that the disk of a queue did not take were handed in again.
+        let is_for_good = |refusal: Refusal| {
+            !matches!(
+                refusal,
+                Refusal::Closed | Refusal::DiskFailed | Refusal::OutcomeUnknown
+            )
+        };
+        rows.filter(|(refusal, _)| is_for_good(**refusal))
             .map(|(_, rows)| rows)
             .sum()
     }
@@ -339,6 +354,15 @@ impl Report {
     }
 
     fn tell_how_to_resume(&self) {
+        if let Some(queue) = &self.queue
+            && self.stats.queued > 0
+        {
+            note(format_args!(
+                "{} accepted rows are in the queue {}; the next run with it writes them first",
+                grouped(self.stats.queued),
+                queue.display()
+            ));
+        }
         if self.stats.dead_lettered.get(Reason::Shutdown) > 0 {
             note(format_args!(
                 "what was accepted and not written is in the dead letters; `mds dlq replay --dlq \
@@ -359,18 +383,5 @@ impl Report {
         note(format_args!(
             "to resume, {again}: rows that are in already write nothing"
         ));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(943_727), "943,727");
-        assert_eq!(grouped(1_000_000), "1,000,000");
     }
 }

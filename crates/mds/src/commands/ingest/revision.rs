@@ -19,11 +19,13 @@ use crate::pipeline::MarketRecord;
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// With what an input begins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Begin {
     pub(super) revisions: Revisions,
     /// For a file whose content the store has not seen before: when it was last changed.
     pub(super) is_new: Option<Timestamp>,
+    /// For a file: its content and how it is read, as one text.
+    pub(super) content: Option<String>,
 }
 
 impl<R: MarketRecord> Run<R> {
@@ -40,6 +42,7 @@ impl<R: MarketRecord> Run<R> {
                 return Ok(Some(Begin {
                     revisions,
                     is_new: None,
+                    content: None,
                 }));
             }
             Base::OfContent(content) => content,
@@ -61,7 +64,14 @@ impl<R: MarketRecord> Run<R> {
         };
         let note = note(&said, modified).or(content.note);
         self.notes(&name, note.as_slice());
+        let parts = [file.content_hash, file.keys, file.reading];
+        let content = parts
+            .concat()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Ok(Some(Begin {
+            content: Some(content),
             revisions: Revisions {
                 base: said.base,
                 as_of: said.modified,

@@ -2,16 +2,21 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mds_coordinator::dead_letter::{LetterDraft, LetterItem};
 use mds_coordinator::{Reason, Refusal};
 use mds_core::{Origin, Record, Sourced};
 use mds_formats::InvalidRow;
+use tokio::time::Instant;
 
 use super::read::Chunk;
 use super::run::Run;
 use super::stop::{FIRST_ROWS, Stop};
 use crate::pipeline::MarketRecord;
+
+/// How long to wait for the disk of the queue before the next try.
+const DISK_AGAIN: Duration = Duration::from_millis(200);
 
 /// How far an input has been taken.
 #[derive(Debug, Default)]
@@ -19,10 +24,26 @@ pub(super) struct Seen {
     /// Rows, records among them.
     rows: u64,
     records: u64,
+    /// What the input holds and how it is read, as one text, where that is known.
+    pub(super) content: Option<Arc<str>>,
+    /// All rows up to this one are synced, as records or as letters.
+    pub(super) acknowledged: u64,
+    /// A row was not taken, so that nothing behind it may be passed over.
+    pub(super) has_refused: bool,
     /// Records that did not bring a revision of their own.
     pub(super) given: u64,
     /// Where the last row that was taken stands.
     pub(super) last: Option<Origin>,
+}
+
+impl Seen {
+    /// Nothing yet of an input with this content.
+    pub(super) fn of(content: Option<&str>) -> Self {
+        Self {
+            content: content.map(Into::into),
+            ..Self::default()
+        }
+    }
 }
 
 impl<R: MarketRecord> Run<R> {
@@ -35,7 +56,8 @@ impl<R: MarketRecord> Run<R> {
     ) -> Result<(), Option<Origin>> {
         let last = chunk.last().cloned();
         let bad = chunk.invalid.len() as u64;
-        seen.rows += bad + chunk.records.len() as u64;
+        let end = chunk.before + chunk.rows();
+        seen.rows += chunk.rows();
         seen.records += chunk.records.len() as u64;
         seen.given += chunk.given;
         if let Err(error) = self.letters_of(chunk.invalid).await {
@@ -49,8 +71,14 @@ impl<R: MarketRecord> Run<R> {
                 *tally.skipped.entry(reason).or_insert(0) += rows;
             }
         }
+        let refused = self.tally().refused;
         if !self.submit(&mut chunk.records).await {
             return Err(chunk.records.front().and_then(|row| row.origin.clone()));
+        }
+        // A row that was refused is in neither a record nor a letter: the next run gets it again.
+        seen.has_refused |= self.tally().refused > refused;
+        if !seen.has_refused {
+            seen.acknowledged = end;
         }
         seen.last = last.or(seen.last.take());
         self.judge(seen);
@@ -71,6 +99,7 @@ impl<R: MarketRecord> Run<R> {
 
     /// Submits records; `false` if the run stops before all are accepted or refused.
     async fn submit(&self, records: &mut VecDeque<Sourced<R>>) -> bool {
+        let mut disk_failing: Option<Instant> = None;
         while !records.is_empty() {
             let before = records.len();
             let result = tokio::select! {
@@ -81,7 +110,13 @@ impl<R: MarketRecord> Run<R> {
             self.tally().accepted += (before - records.len()) as u64;
             match result {
                 None => return false,
-                Some(Ok(_)) => {}
+                Some(Ok(_)) => disk_failing = None,
+                Some(Err(error)) if is_of_disk(error.refusal) => {
+                    let since = *disk_failing.get_or_insert_with(Instant::now);
+                    if !self.wait_for_disk(since, error.refusal).await {
+                        return false;
+                    }
+                }
                 Some(Err(error)) if error.refusal == Refusal::Closed => return false,
                 Some(Err(error)) => {
                     // One record that cannot be taken costs itself only; for want of room all that
@@ -96,6 +131,21 @@ impl<R: MarketRecord> Run<R> {
             }
         }
         true
+    }
+
+    /// Waits a moment for the disk of the queue; `false` if the run stops.
+    async fn wait_for_disk(&self, since: Instant, refusal: Refusal) -> bool {
+        let limit = self.max_outage;
+        if !limit.is_zero() && since.elapsed() >= limit {
+            let error = refusal.to_string();
+            self.stop_for(Stop::Queue { limit, error });
+            return false;
+        }
+        tokio::select! {
+            biased;
+            _ = self.stopped() => false,
+            () = tokio::time::sleep(DISK_AGAIN) => true,
+        }
     }
 
     /// Writes the letters of rows that are no records.
@@ -113,6 +163,12 @@ impl<R: MarketRecord> Run<R> {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// Whether the disk of the queue is the reason, and the same records may go in later. Whether they
+/// are in already does not matter: they write nothing twice.
+fn is_of_disk(refusal: Refusal) -> bool {
+    matches!(refusal, Refusal::DiskFailed | Refusal::OutcomeUnknown)
 }
 
 fn invalid_letter<R: Record>(row: &InvalidRow) -> LetterDraft {

@@ -16,14 +16,17 @@ use tokio::task::JoinSet;
 use super::Args;
 use super::dry_run;
 use super::input::{self, Input};
+use super::marks::Marks;
 use super::progress::Progress;
 use super::read::{self, Said};
-use super::report::{Report, Tally, Unread, grouped};
+use super::report::{Report, Tally, Unread};
 use super::rows::Seen;
 use super::stop::{MaxBad, Stop};
 use super::watch::{self, Outages, Signals};
 use crate::context::Context;
+use crate::durable;
 use crate::exit::{Exit, Usage};
+use crate::output::grouped;
 use crate::pipeline::{self, MarketRecord};
 
 /// How long a file's reader may take to say what comes next, once the run has stopped.
@@ -40,6 +43,8 @@ pub(super) struct Run<R: MarketRecord> {
     pub(super) store: Store,
     pub(super) letters: Arc<DeadLetterQueue<Sourced<R>>>,
     pub(super) coordinator: WriteCoordinator<Sourced<R>>,
+    /// Where the queue is durable.
+    pub(super) marks: Option<Marks>,
     tally: Mutex<Tally>,
     stop: Sender<Option<Stop>>,
     progress: Progress,
@@ -66,10 +71,16 @@ where
     // All of this fails before the first row, or not at all.
     let store = pipeline::open_store(context, args.max_outage).await?;
     let letters = pipeline::open_letters::<R>(&dlq)?;
-    let coordinator =
+    let queue = durable::open_queue::<R>(context, &store)?;
+    let marks = durable::folder_of::<R>(context);
+    let marks = marks.map(|folder| Marks::read(&folder));
+    let mut builder =
         pipeline::coordinator::<R, _>(&context.settings.coordinator(), store.sink::<R>())
-            .dead_letters(Arc::<DeadLetterQueue<Sourced<R>>>::clone(&letters))
-            .start()?;
+            .dead_letters(Arc::<DeadLetterQueue<Sourced<R>>>::clone(&letters));
+    if let Some(queue) = queue {
+        builder = builder.durable_queue(queue);
+    }
+    let coordinator = builder.start()?;
     let metrics = match context.settings.listen() {
         None => None,
         Some(address) => Some(serve_metrics(address, context).await?),
@@ -85,6 +96,7 @@ where
         store,
         letters,
         coordinator,
+        marks,
         tally: Mutex::default(),
         stop: Sender::new(None),
         quiet: context.quiet,
@@ -94,6 +106,7 @@ where
     let stop = run.stop.borrow().clone();
     let grace = stop.as_ref().map_or(pipeline::STOP_TIMEOUT, Stop::grace);
     let stopped = run.coordinator.stop(true, grace).await;
+    run.save_marks().await;
     pipeline::close_store(&run.store, stopped.timed_out).await;
     if let Some(metrics) = metrics {
         metrics.abort();
@@ -107,6 +120,7 @@ where
         revision: args.revision,
         seconds: started.elapsed().as_secs_f64(),
         dlq,
+        queue: durable::folder_of::<R>(context),
         quiet: context.quiet,
     };
     run.progress.finish();
@@ -248,7 +262,7 @@ where
     }
 
     /// Takes one input after the other.
-    async fn job(&self) {
+    async fn job(self: &Arc<Self>) {
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(input) = self.inputs.get(index) else {
@@ -276,17 +290,21 @@ where
         self.tally().unread.insert(index, unread);
     }
 
-    async fn input(&self, index: usize, input: &Input) -> anyhow::Result<()> {
+    async fn input(self: &Arc<Self>, index: usize, input: &Input) -> anyhow::Result<()> {
         let name = input.name();
         let Some(begin) = self.base_revision(input).await? else {
             self.unread(index, Unread::From(format!("{name}:1")));
             return Ok(());
         };
+        let mut seen = Seen::of(begin.content.as_deref());
+        let Some(taken) = self.taken(&name, &seen) else {
+            return Ok(());
+        };
         let position = Arc::clone(&self.progress.position);
         let (options, revisions) = (self.options.clone(), begin.revisions);
-        let mut said = read::start::<R>(input.clone(), options, revisions, position)
+        let mut said = read::start::<R>(input.clone(), options, revisions, taken, position)
             .context("cannot start the thread that reads")?;
-        let mut seen = Seen::default();
+        seen.acknowledged = taken;
         loop {
             let next = tokio::select! {
                 biased;
@@ -296,7 +314,12 @@ where
             match next {
                 Some(Said::Notes(notes)) => self.notes(&name, &notes),
                 Some(Said::Chunk(chunk)) => {
-                    if let Err(first) = self.chunk(chunk, &mut seen).await {
+                    let taken = self.chunk(chunk, &mut seen).await;
+                    if taken.is_ok() {
+                        self.mark(&name, &seen, false);
+                        self.save_due_marks().await;
+                    }
+                    if let Err(first) = taken {
                         let first = first.as_ref().map(Unread::before);
                         self.unread(
                             index,
@@ -308,8 +331,9 @@ where
                 Some(Said::Ended) => {
                     // What its rows bring themselves, no option changes.
                     if let Some(modified) = begin.is_new.filter(|_| seen.given > 0) {
-                        self.tally().new_files.push((name, modified));
+                        self.tally().new_files.push((name.clone(), modified));
                     }
+                    self.mark(&name, &seen, !seen.has_refused);
                     return Ok(());
                 }
                 Some(Said::Failed(error)) => {
@@ -324,6 +348,51 @@ where
             self.unread(index, unread);
         }
         Ok(())
+    }
+
+    /// How many rows of an input an earlier run has taken; `None` if that is all of it.
+    fn taken(&self, name: &str, seen: &Seen) -> Option<u64> {
+        let marks = self.marks.as_ref().zip(seen.content.as_deref());
+        let Some(mark) = marks.and_then(|(marks, content)| marks.get(content)) else {
+            return Some(0);
+        };
+        let rows = grouped(mark.rows);
+        if mark.is_whole {
+            let all = format!("all {rows} rows were taken by an earlier run");
+            self.notes(name, &[all]);
+            return None;
+        }
+        if mark.rows > 0 {
+            let some = format!("{rows} rows were taken by an earlier run; it goes on behind them");
+            self.notes(name, &[some]);
+        }
+        Some(mark.rows)
+    }
+
+    /// Notes how far an input is acknowledged.
+    fn mark(&self, name: &str, seen: &Seen, is_whole: bool) {
+        if let Some((marks, content)) = self.marks.as_ref().zip(seen.content.as_deref()) {
+            marks.set(content, name, seen.acknowledged, is_whole);
+        }
+    }
+
+    async fn save_due_marks(self: &Arc<Self>) {
+        if self.marks.as_ref().is_some_and(Marks::is_due) {
+            self.save_marks().await;
+        }
+    }
+
+    /// Makes durable how far the inputs are acknowledged.
+    async fn save_marks(self: &Arc<Self>) {
+        let run = Arc::clone(self);
+        let save = move || run.marks.as_ref().map_or(Ok(()), Marks::save);
+        let saved = tokio::task::spawn_blocking(save).await;
+        if let Ok(Err(error)) = saved {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "after a kill, more is read again"
+            );
+        }
     }
 
     pub(super) fn notes(&self, name: &str, notes: &[String]) {

@@ -60,6 +60,8 @@ pub(crate) enum Stop {
     Letters { error: String },
     /// Letters of records could not be written for longer than allowed.
     LettersOutage { limit: Duration },
+    /// The disk of the durable queue took nothing for longer than allowed.
+    Queue { limit: Duration, error: String },
     /// More bad rows than allowed.
     TooManyBad { bad: u64, read: u64 },
     /// Not one row of the first thousand is a record.
@@ -86,9 +88,9 @@ impl Stop {
     pub(crate) fn grace(&self) -> Duration {
         const LEAST: Duration = Duration::from_secs(1);
         match self {
-            Self::Outage { limit, .. } | Self::LettersOutage { limit } => {
-                (*limit).clamp(LEAST, pipeline::STOP_TIMEOUT)
-            }
+            Self::Outage { limit, .. }
+            | Self::LettersOutage { limit }
+            | Self::Queue { limit, .. } => (*limit).clamp(LEAST, pipeline::STOP_TIMEOUT),
             Self::Fatal { .. } => LEAST,
             _ => pipeline::STOP_TIMEOUT,
         }
@@ -105,6 +107,13 @@ impl fmt::Display for Stop {
                 write!(
                     f,
                     "the store was away for longer than --max-outage ({limit}): {error}"
+                )
+            }
+            Self::Queue { limit, error } => {
+                let limit = shown(*limit);
+                write!(
+                    f,
+                    "the durable queue took nothing for longer than --max-outage ({limit}): {error}"
                 )
             }
             Self::Fatal { error } => write!(f, "the store cannot be written to: {error}"),

@@ -26,10 +26,10 @@ use serde_json::Value;
 
 use self::rows::{Replayed, rows_of, take_rows};
 use super::Letters;
-use crate::commands::ingest::{self, Outages, Signals, Stop, grouped};
+use crate::commands::ingest::{self, Outages, Signals, Stop};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Out, note, table, unless_closed};
+use crate::output::{Out, grouped, note, table, unless_closed};
 use crate::pipeline::{self, MarketRecord};
 use crate::values::{self, with_record};
 

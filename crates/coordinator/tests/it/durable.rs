@@ -1,0 +1,495 @@
+//! A queue on the disk below the coordinator: what was answered survives a kill, power loss and a
+//! stop, memory stays bounded, and the books balance throughout. The disk is simulated, its threads
+//! are real, and so is the time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mds_coordinator::{
+    Codec, Degraded, DurableOptions, DurableQueue, DurableTotals, ErrorKind, OverflowStrategy,
+    Reason, Refusal, WriteCoordinator,
+};
+use mds_wal::sim::{Fault, SimStorage};
+
+use crate::support::{Act, FakeLetters, FakeSink, Peek, Poison, builder, secs};
+
+/// A number that the codec does not know.
+const UNKNOWN: u64 = u64::MAX;
+
+struct Numbers;
+
+impl Codec<u64> for Numbers {
+    fn encode(&self, item: &u64, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&item.to_le_bytes());
+        // As long as a bar.
+        bytes.resize(bytes.len() + 92, 7);
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<u64, String> {
+        let number = bytes.first_chunk().map(|b| u64::from_le_bytes(*b));
+        match number {
+            Some(UNKNOWN) | None => Err("that number is not known".to_owned()),
+            Some(number) => Ok(number),
+        }
+    }
+}
+
+fn queue(storage: &SimStorage) -> DurableQueue<u64> {
+    queue_of(storage, 64 << 20)
+}
+
+fn queue_of(storage: &SimStorage, max_bytes: u64) -> DurableQueue<u64> {
+    let options = DurableOptions {
+        identity: "numbers".to_owned(),
+        max_bytes,
+        ..DurableOptions::default()
+    };
+    DurableQueue::open_on(Arc::new(storage.clone()), options, Arc::new(Numbers)).unwrap()
+}
+
+/// A sink that fails until it is let go.
+fn held() -> (FakeSink, Peek, Arc<AtomicBool>) {
+    let is_free = Arc::new(AtomicBool::new(false));
+    let look = Arc::clone(&is_free);
+    let (sink, peek) = FakeSink::new(move |_| {
+        if look.load(Ordering::Relaxed) {
+            Act::Write
+        } else {
+            Act::Fail(ErrorKind::Environment, "down")
+        }
+    });
+    let check = Arc::clone(&is_free);
+    let sink = sink.check(move || check.load(Ordering::Relaxed));
+    (sink, peek, is_free)
+}
+
+async fn submit(coordinator: &WriteCoordinator<u64>, rows: std::ops::Range<u64>) {
+    let mut rows: VecDeque<u64> = rows.collect();
+    coordinator.submit_many(&mut rows).await.unwrap();
+}
+
+/// Waits until everything has its fate.
+async fn all_settled(coordinator: &WriteCoordinator<u64>) {
+    while coordinator.flush(secs(1)).await.outstanding > 0 {
+        assert!(coordinator.stats().is_balanced());
+    }
+}
+
+/// The totals on the disk.
+fn totals(storage: &SimStorage) -> DurableTotals {
+    let queue = queue(&storage.restart());
+    let stats = queue.stats();
+    DurableTotals::new(&stats.totals, stats.next, stats.backlog)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_survives_the_loss_of_power() {
+    let storage = SimStorage::new(1);
+    let (sink, _, _) = held();
+    let coordinator = builder(sink)
+        .capacity(100)
+        .batch_size(50)
+        .durable_queue(queue(&storage))
+        .start()
+        .unwrap();
+    submit(&coordinator, 0..5_000).await;
+    let stats = coordinator.stats();
+    assert_eq!(
+        (stats.submitted, stats.queued + stats.in_flight),
+        (5_000, 5_000)
+    );
+    assert!(stats.is_balanced(), "{stats:?}");
+    let after = storage.crash(3);
+    // The window is in memory, the rest is not.
+    assert!(stats.queued_bytes <= 100 * 8, "{stats:?}");
+    drop(coordinator);
+
+    let (sink, peek) = FakeSink::writing();
+    let coordinator = builder(sink)
+        .capacity(100)
+        .batch_size(50)
+        .durable_queue(queue(&after))
+        .start()
+        .unwrap();
+    assert_eq!(coordinator.stats().recovered, 5_000);
+    all_settled(&coordinator).await;
+    let report = coordinator.stop(true, secs(10)).await;
+    assert_eq!((peek.rows(), report.stats.written), (5_000, 5_000));
+    assert!(report.stats.is_balanced());
+    assert_eq!(queue(&after).recovery().records, 0);
+    let totals = totals(&after);
+    assert_eq!((totals.accepted, totals.written), (5_000, 5_000));
+    assert!(totals.is_balanced(), "{totals:?}");
+}
+
+/// More than the window holds comes in while the store is away, and goes out in one process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_larger_than_the_window_drains_by_itself() {
+    let storage = SimStorage::new(2);
+    let (sink, peek, is_free) = held();
+    let coordinator = builder(sink)
+        .capacity(64)
+        .batch_size(32)
+        .flush_interval(secs(0))
+        .durable_queue(queue(&storage))
+        .start()
+        .unwrap();
+    submit(&coordinator, 0..3_000).await;
+    is_free.store(true, Ordering::Relaxed);
+    // And more while it drains.
+    for chunk in 0..30 {
+        submit(&coordinator, 3_000 + chunk * 100..3_100 + chunk * 100).await;
+        let stats = coordinator.stats();
+        assert!(stats.is_balanced(), "{stats:?}");
+        assert!(stats.queued_bytes <= 64 * 8, "{stats:?}");
+    }
+    all_settled(&coordinator).await;
+    assert_eq!(peek.rows(), 6_000);
+    let report = coordinator.stop(true, secs(10)).await;
+    assert_eq!(report.stats.written + report.stats.superseded, 6_000);
+    assert_eq!(queue(&storage.restart()).recovery().records, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_leaves_what_is_not_written_to_the_next_start() {
+    let storage = SimStorage::new(3);
+    for life in 0..4 {
+        let (sink, _, _) = held();
+        let coordinator = builder(sink)
+            .workers(2)
+            .batch_size(10)
+            .durable_queue(queue(&storage))
+            .start()
+            .unwrap();
+        submit(&coordinator, life * 1_000..(life + 1) * 1_000).await;
+        let report = coordinator.stop(true, secs(0)).await;
+        let stats = report.stats;
+        assert!(report.timed_out && report.handed_back.is_empty());
+        assert_eq!(
+            (
+                stats.recovered,
+                stats.submitted,
+                stats.queued,
+                stats.in_flight
+            ),
+            (life * 1_000, 1_000, (life + 1) * 1_000, 0)
+        );
+        assert!(stats.is_balanced());
+    }
+    let (sink, peek) = FakeSink::writing();
+    let coordinator = builder(sink)
+        .durable_queue(queue(&storage))
+        .start()
+        .unwrap();
+    all_settled(&coordinator).await;
+    assert_eq!((peek.rows(), coordinator.stats().recovered), (4_000, 4_000));
+}
+
+/// Dropped without a stop, within a write that hangs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_leaves_everything_too() {
+    let storage = SimStorage::new(4);
+    let (sink, _) = FakeSink::new(|_| Act::Hang);
+    let coordinator = builder(sink)
+        .durable_queue(queue(&storage))
+        .start()
+        .unwrap();
+    submit(&coordinator, 0..2_000).await;
+    drop(coordinator);
+    assert_eq!(queue(&storage.restart()).recovery().records, 2_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_settle_their_records() {
+    let storage = SimStorage::new(5);
+    let letters = FakeLetters::new();
+    let (sink, peek) = FakeSink::writing();
+    let coordinator = builder(sink.poison(Poison::Named, |row| row % 100 == 13))
+        .dead_letters(letters.place())
+        .durable_queue(queue(&storage))
+        .start()
+        .unwrap();
+    submit(&coordinator, 0..1_000).await;
+    all_settled(&coordinator).await;
+    coordinator.stop(true, secs(10)).await;
+    assert_eq!((peek.rows(), letters.rows().len()), (990, 10));
+    let totals = totals(&storage);
+    assert_eq!(
+        (totals.written, totals.dead_lettered, totals.queued),
+        (990, 10, 0)
+    );
+    assert!(totals.is_balanced());
+}
+
+/// The letter cannot be written, and the process ends: the record is not gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_whose_letter_is_not_written_comes_back() {
+    let storage = SimStorage::new(6);
+    let letters = FakeLetters::failing(u32::MAX);
+    let (sink, _) = FakeSink::writing();
+    let coordinator = builder(sink.poison(Poison::Named, |row| row == 5))
+        .dead_letters(letters.place())
+        .durable_queue(queue(&storage))
+        .start()
+        .unwrap();
+    submit(&coordinator, 0..10).await;
+    while coordinator.stats().written < 9 {
+        tokio::task::yield_now().await;
+    }
+    let report = coordinator.stop(true, secs(0)).await;
+    assert_eq!((report.stats.written, report.stats.queued), (9, 1));
+    let left = queue(&storage.restart());
+    assert_eq!((left.recovery().records, left.recovery().first), (1, 6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_fails_is_never_answered_with_yes() {
+    let storage = SimStorage::new(7);
+    let (sink, peek) = FakeSink::writing();
+    let coordinator = builder(sink)
+        .durable_queue(queue(&storage))
+        .start()
+        .unwrap();
+    coordinator.submit(1).await.unwrap();
+    all_settled(&coordinator).await;
+    let mut unknown = 0;
+    for round in 0..50 {
+        storage.fail_at(storage.calls() + 1 + round % 5, Fault::Fails);
+        match coordinator.submit(100 + round).await {
+            Ok(()) => {}
+            Err(error) => {
+                assert_eq!(error.item, 100 + round);
+                assert!(
+                    matches!(error.refusal, Refusal::OutcomeUnknown | Refusal::DiskFailed),
+                    "{}",
+                    error.refusal
+                );
+                let degraded = coordinator.degraded();
+                assert!(
+                    matches!(degraded.as_slice(), [Degraded::DurableQueueFailing { .. }]),
+                    "{degraded:?}"
+                );
+                unknown += 1;
+                // The next one is in, and all is well again.
+                storage.free();
+                coordinator.submit(200 + round).await.unwrap();
+                assert_eq!(coordinator.degraded(), []);
+            }
+        }
+    }
+    assert!(unknown > 5, "{unknown}");
+    all_settled(&coordinator).await;
+    let stats = coordinator.stop(true, secs(10)).await.stats;
+    assert!(stats.is_balanced(), "{stats:?}");
+    assert_eq!(peek.rows() as u64, stats.submitted);
+    assert_eq!(
+        stats.refused_total(),
+        unknown,
+        "each refused record was counted"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_or_waits_or_gives_the_oldest_up() {
+    // Refuses.
+    let (sink, _, is_free) = held();
+    let coordinator = builder(sink)
+        .overflow_strategy(OverflowStrategy::Error)
+        .durable_queue(queue_of(&SimStorage::new(8), 1 << 20))
+        .start()
+        .unwrap();
+    let mut rows: VecDeque<u64> = (0..100_000).collect();
+    let error = coordinator.submit_many(&mut rows).await.unwrap_err();
+    assert_eq!(error.refusal, Refusal::QueueFull);
+    assert_eq!(error.accepted + rows.len(), 100_000);
+    assert_eq!(coordinator.stats().submitted, error.accepted as u64);
+    assert_eq!(
+        coordinator.stats().level,
+        mds_coordinator::BackpressureLevel::Hard
+    );
+    // It drains, and takes more by itself.
+    is_free.store(true, Ordering::Relaxed);
+    all_settled(&coordinator).await;
+    while coordinator.stats().level != mds_coordinator::BackpressureLevel::Ok {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(coordinator.submit(7).await.is_ok());
+    drop(coordinator);
+
+    // Waits.
+    let (sink, peek) = FakeSink::new(|_| Act::Slow(1));
+    let coordinator = builder(sink)
+        .durable_queue(queue_of(&SimStorage::new(9), 1 << 20))
+        .start()
+        .unwrap();
+    submit(&coordinator, 0..30_000).await;
+    all_settled(&coordinator).await;
+    assert_eq!(peek.rows(), 30_000);
+    drop(coordinator);
+
+    // Gives the oldest up, which become letters.
+    let letters = FakeLetters::new();
+    let (sink, peek, is_free) = held();
+    let coordinator = builder(sink)
+        .overflow_strategy(OverflowStrategy::DropOldest)
+        .dead_letters(letters.place())
+        .durable_queue(queue_of(&SimStorage::new(10), 1 << 20))
+        .start()
+        .unwrap();
+    submit(&coordinator, 0..20_000).await;
+    is_free.store(true, Ordering::Relaxed);
+    all_settled(&coordinator).await;
+    let stats = coordinator.stats();
+    let given_up = stats.dead_lettered.get(Reason::Overflow);
+    assert_eq!(stats.written + given_up, 20_000);
+    assert!(given_up > 1_000 && stats.is_balanced(), "{stats:?}");
+    assert!(peek.has(19_999), "the newest are kept");
+    let kept: Vec<u64> = letters.rows();
+    assert!(kept.iter().all(|row| !peek.has(*row)));
+}
+
+/// Whoever gives up waiting has lost the answer, and not the record.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submit_that_is_cancelled_is_in_or_not_and_never_half() {
+    let storage = SimStorage::new(11);
+    let (sink, peek) = FakeSink::writing();
+    let coordinator = Arc::new(
+        builder(sink)
+            .durable_queue(queue(&storage))
+            .start()
+            .unwrap(),
+    );
+    for round in 0..200 {
+        let own = Arc::clone(&coordinator);
+        let task = tokio::spawn(async move { submit(&own, round * 10..round * 10 + 10).await });
+        if round % 2 == 0 {
+            tokio::task::yield_now().await;
+        }
+        task.abort();
+        drop(task.await);
+    }
+    let stats = coordinator.stop(true, secs(10)).await.stats;
+    assert!(stats.is_balanced(), "{stats:?}");
+    assert_eq!(peek.rows() as u64, stats.submitted);
+    assert_eq!(stats.submitted % 10, 0, "all of a chunk or nothing of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_costs_what_it_hit_and_is_counted() {
+    let storage = SimStorage::new(12);
+    let (sink, _, _) = held();
+    let coordinator = builder(sink)
+        .durable_queue(queue(&storage))
+        .start()
+        .unwrap();
+    for row in 0..100 {
+        coordinator.submit(row).await.unwrap();
+    }
+    coordinator.submit(UNKNOWN).await.unwrap();
+    submit(&coordinator, 101..200).await;
+    drop(coordinator);
+    let storage = storage.restart();
+    // The third record is in the third block behind the head.
+    storage.flip("0000000000000001.seg", (4_096 * 3 + 50) * 8);
+    let (sink, peek) = FakeSink::writing();
+    let coordinator = builder(sink)
+        .durable_queue(queue(&storage))
+        .start()
+        .unwrap();
+    all_settled(&coordinator).await;
+    let stats = coordinator.stop(true, secs(10)).await.stats;
+    // One whose bytes are damaged, and one that nobody can read.
+    assert_eq!(
+        (stats.recovered, stats.damaged, stats.written),
+        (200, 2, 198)
+    );
+    assert!(stats.is_balanced(), "{stats:?}");
+    assert!(!peek.has(2) && !peek.has(UNKNOWN) && peek.has(101));
+    let copy = storage.content("record-101.damaged").unwrap();
+    assert_eq!(copy[8..16], UNKNOWN.to_le_bytes());
+    assert_eq!(totals(&storage).damaged, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_is_not_opened_for_something_else_or_twice() {
+    let storage = SimStorage::new(13);
+    let open = queue(&storage);
+    let again = DurableQueue::open_on(
+        Arc::new(storage.clone()),
+        DurableOptions::default(),
+        Arc::new(Numbers),
+    );
+    assert_eq!(
+        again.unwrap_err().to_string(),
+        "the durable queue is open in another process; one process at a time may use it"
+    );
+    drop(open);
+    let other = DurableOptions {
+        identity: "letters".to_owned(),
+        ..DurableOptions::default()
+    };
+    let other = DurableQueue::open_on(Arc::new(storage), other, Arc::new(Numbers));
+    assert_eq!(
+        other.unwrap_err().to_string(),
+        "the durable queue was made for something else: it says \"numbers\", and wanted is \
+         \"letters\""
+    );
+}
+
+/// Kills at random moments of a life with everything in it: what was answered is written in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn random_lives_lose_nothing() {
+    let seeds = if std::env::var_os("MDS_LONG").is_some() {
+        200
+    } else {
+        20
+    };
+    for seed in 0..seeds {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut storage = SimStorage::new(seed);
+        let mut answered: Vec<u64> = Vec::new();
+        let mut stored: std::collections::HashSet<u64> = std::collections::HashSet::new();
+        for life in 0..6 {
+            let (sink, peek) = FakeSink::new(move |batch| match batch.get(0) {
+                Some(first) if first % 3 == 0 => Act::Fail(ErrorKind::Environment, "down"),
+                _ => Act::Write,
+            });
+            let coordinator = builder(sink)
+                .capacity(random.usize(1..50))
+                .batch_size(random.usize(1..20))
+                .workers(random.usize(1..4))
+                .durable_queue(queue(&storage))
+                .start()
+                .unwrap();
+            for chunk in 0..random.u64(1..6) {
+                let first = life * 1_000 + chunk * 100;
+                let rows = first..first + random.u64(1..100);
+                submit(&coordinator, rows.clone()).await;
+                answered.extend(rows);
+            }
+            let stats = coordinator.stats();
+            assert!(stats.is_balanced(), "seed {seed}: {stats:?}");
+            let after = if random.bool() {
+                storage.crash(random.u64(..))
+            } else {
+                storage.restart()
+            };
+            drop(coordinator);
+            stored.extend(answered.iter().filter(|row| peek.has(**row)));
+            storage = after;
+        }
+        let (sink, peek) = FakeSink::writing();
+        let coordinator = builder(sink)
+            .durable_queue(queue(&storage))
+            .start()
+            .unwrap();
+        all_settled(&coordinator).await;
+        for row in &answered {
+            assert!(
+                peek.has(*row) || stored.contains(row),
+                "seed {seed}: {row} is lost"
+            );
+        }
+    }
+}
