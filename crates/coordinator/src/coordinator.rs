@@ -387,7 +387,11 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         let deadline = Instant::now() + LAST_LETTERS;
         let left = match context.durable {
             None => context.queue.revoke_all(),
-            Some(_) => Vec::new(),
+            Some(_) => {
+                // Workers that may not write any more must not be given a batch again and again.
+                context.queue.halt();
+                Vec::new()
+            }
         };
         let tasks = self.take_tasks();
         let callbacks = match tasks {

@@ -122,8 +122,8 @@ pub(crate) struct Log {
     checkpoints: Mutex<Checkpoints>,
     pub(crate) counters: Counters,
     pub(crate) on_sync: Option<Arc<OnSync>>,
-    /// Keeps other processes out.
-    _lock: Box<dyn Send + Sync>,
+    /// Keeps other processes out, until it is closed.
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
 }
 
 impl fmt::Debug for Log {
@@ -168,12 +168,17 @@ impl Log {
             checkpoints: Mutex::new(opened.checkpoints),
             counters: Counters::default(),
             on_sync,
-            _lock: opened.lock,
+            lock: Mutex::new(Some(opened.lock)),
         }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Lets others open the folder: nothing is written any more.
+    pub(crate) fn release(&self) {
+        lock(&self.lock).take();
     }
 
     /// Writes and syncs a group. Its numbers are those after the last group's, whatever became of

@@ -375,6 +375,7 @@ impl WriteAheadQueue {
         lock(&self.inner.keeping).is_closed = true;
         self.inner.kept.notify_all();
         threads.for_each(|thread| drop(thread.join()));
+        self.inner.log.release();
         self.inner.wake_waiting();
     }
 }

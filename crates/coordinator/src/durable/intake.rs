@@ -132,8 +132,7 @@ impl<T: Send + Sync + 'static> Durable<T> {
         window: &BoundedQueue<T>,
         items: &mut VecDeque<T>,
     ) -> Result<(oneshot::Receiver<Answer<T>>, usize), Unappended> {
-        let encoded = self.encode(window, items)?;
-        let count = encoded.ends.len();
+        let mut encoded = self.encode(window, items)?;
         let (reply, answer) = oneshot::channel();
         let enqueued = window.now();
         let mut intake = self.lock();
@@ -141,7 +140,13 @@ impl<T: Send + Sync + 'static> Durable<T> {
         if window.is_closed() {
             return Err(Unappended::Refused(Refusal::Closed));
         }
-        let ticket = self.queue.wal.append(encoded.slices());
+        let mut ticket = self.queue.wal.append(encoded.slices());
+        // Less may have room.
+        while matches!(ticket, Err(AppendError::Full { .. })) && encoded.ends.len() > 1 {
+            encoded.ends.truncate(encoded.ends.len() / 2);
+            ticket = self.queue.wal.append(encoded.slices());
+        }
+        let count = encoded.ends.len();
         let first = match ticket {
             Ok(ticket) => ticket.range().start,
             Err(AppendError::Full { .. }) => return Err(Unappended::Full),
@@ -188,6 +193,9 @@ impl<T: Send + Sync + 'static> Durable<T> {
         range: &Range<u64>,
         result: &Result<(), CommitError>,
     ) {
+        let mut refusing = self.refusing.lock().unwrap_or_else(PoisonError::into_inner);
+        *refusing = result.as_ref().err().map(ToString::to_string);
+        drop(refusing);
         let mut intake = self.lock();
         while intake.waiting.front().is_some_and(|w| w.first < range.end) {
             let Some(waiting) = intake.waiting.pop_front() else {
@@ -207,9 +215,6 @@ impl<T: Send + Sync + 'static> Durable<T> {
             drop(waiting.reply.send(answer));
         }
         drop(intake);
-        let mut refusing = self.refusing.lock().unwrap_or_else(PoisonError::into_inner);
-        *refusing = result.as_ref().err().map(ToString::to_string);
-        drop(refusing);
         if window.wanted().is_some() {
             self.refill.notify_one();
         }

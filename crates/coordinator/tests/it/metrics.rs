@@ -167,9 +167,9 @@ async fn labels_are_closed_sets() {
         ("error_type", "environment fatal rejected transient unknown"),
         (
             "reason",
-            "backlog closed errors expired idle invalid latency not_durable overflow queue_full \
-             recovered rejected_row retries_exhausted shutdown start throughput_flat \
-             throughput_up too_large",
+            "backlog closed disk_failed errors expired idle invalid latency must_wait not_durable \
+             outcome_unknown overflow queue_full recovered rejected_row retries_exhausted \
+             shutdown start throughput_flat throughput_up too_large",
         ),
         ("sink", "fake"),
         ("status", "failure success"),

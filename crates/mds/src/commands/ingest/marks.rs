@@ -5,7 +5,7 @@
 //! of a file and to how it is read: a file that was changed is read from its beginning. A mark that is
 //! lost, or not as new as it might be, costs time only: rows that are in already write nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -48,6 +48,8 @@ struct State {
 pub(super) struct Marks {
     path: PathBuf,
     state: Mutex<State>,
+    /// What this run has looked for or noted.
+    own: Mutex<BTreeSet<String>>,
     saved: Mutex<Instant>,
 }
 
@@ -68,13 +70,25 @@ impl Marks {
         Self {
             path,
             state: Mutex::new(state),
+            own: Mutex::default(),
             saved: Mutex::new(Instant::now()),
         }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Mark> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.insert(key.to_owned());
+        drop(own);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.marks.get(key).cloned()
+    }
+
+    /// Forgets the files of this run, which has come to its end: the same command again reads them
+    /// again.
+    pub(super) fn forget_own(&self) {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.marks.retain(|key, _| !own.contains(key));
     }
 
     /// Notes how far a file was taken.
@@ -134,6 +148,12 @@ mod tests {
         let again = Marks::read(folder.path());
         let mark = again.get("a").unwrap();
         assert_eq!((mark.rows, mark.is_whole), (30, true));
+        // Of another run, it stays when one that did not touch it ends.
+        Marks::read(folder.path()).forget_own();
+        assert!(Marks::read(folder.path()).get("a").is_some());
+        again.forget_own();
+        again.save().unwrap();
+        assert_eq!(Marks::read(folder.path()).get("a"), None);
         std::fs::write(folder.path().join(NAME), "{\"marks\":").unwrap();
         assert_eq!(Marks::read(folder.path()).get("a"), None);
     }

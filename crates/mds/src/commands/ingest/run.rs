@@ -106,6 +106,9 @@ where
     let stop = run.stop.borrow().clone();
     let grace = stop.as_ref().map_or(pipeline::STOP_TIMEOUT, Stop::grace);
     let stopped = run.coordinator.stop(true, grace).await;
+    if let Some(marks) = run.marks.as_ref().filter(|_| stop.is_none()) {
+        marks.forget_own();
+    }
     run.save_marks().await;
     pipeline::close_store(&run.store, stopped.timed_out).await;
     if let Some(metrics) = metrics {

@@ -219,8 +219,8 @@ fn wrong_words_are_told_before_anything_is_made() {
             "coordinator_workers = \"none\" (flag --workers)",
         ),
         (
-            &["--queue", "disk:q"],
-            "queue = \"disk:q\" (flag --queue) is not in this build; use memory",
+            &["--queue", "disc:q"],
+            "queue = \"disc:q\" (flag --queue) is not a kind of queue; use memory or disk:DIR",
         ),
         (
             &["--tenant", "me"],
