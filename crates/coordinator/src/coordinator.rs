@@ -385,13 +385,12 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         context.raise(Phase::Halted);
         let _alone = self.ending.lock().await;
         let deadline = Instant::now() + LAST_LETTERS;
-        let left = match context.durable {
-            None => context.queue.revoke_all(),
-            Some(_) => {
-                // Workers that may not write any more must not be given a batch again and again.
-                context.queue.halt();
-                Vec::new()
-            }
+        let left = if context.durable.is_some() {
+            // Workers that may not write any more must not be given a batch again and again.
+            context.queue.halt();
+            Vec::new()
+        } else {
+            context.queue.revoke_all()
         };
         let tasks = self.take_tasks();
         let callbacks = match tasks {

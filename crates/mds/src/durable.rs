@@ -36,19 +36,21 @@ impl SourcedCodec {
         Arc::clone(&last)
     }
 
-    fn origin(&self, bytes: &mut &[u8]) -> Option<Option<Origin>> {
+    fn row<R: Record>(&self, bytes: &mut &[u8]) -> Option<Sourced<R>> {
+        let record = R::decode(bytes)?;
         let (has_origin, rest) = bytes.split_first()?;
         *bytes = rest;
-        if *has_origin == 0 {
-            return Some(None);
+        let mut origin = None;
+        if *has_origin == 1 {
+            let path = take_text(bytes)?;
+            let (line, rest) = bytes.split_first_chunk::<8>()?;
+            *bytes = rest;
+            origin = Some(Origin {
+                path: self.shared(path),
+                line: u64::from_le_bytes(*line),
+            });
         }
-        let path = take_text(bytes)?;
-        let (line, rest) = bytes.split_first_chunk::<8>()?;
-        *bytes = rest;
-        Some(Some(Origin {
-            path: self.shared(path),
-            line: u64::from_le_bytes(*line),
-        }))
+        Some(Sourced { record, origin })
     }
 }
 
@@ -67,11 +69,7 @@ impl<R: Record> Codec<Sourced<R>> for SourcedCodec {
 
     fn decode(&self, mut bytes: &[u8]) -> Result<Sourced<R>, String> {
         let bytes = &mut bytes;
-        let row = R::decode(bytes).and_then(|record| {
-            let origin = self.origin(bytes)?;
-            Some(Sourced { record, origin })
-        });
-        match row {
+        match self.row(bytes) {
             Some(row) if bytes.is_empty() => Ok(row),
             _ => Err(format!("they are not those of {}", R::KIND)),
         }

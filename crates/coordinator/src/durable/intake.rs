@@ -85,7 +85,7 @@ impl<T: Send + Sync + 'static> Durable<T> {
     ) {
         let hooks = &self.queue.hooks;
         let (durable, lanes) = (Arc::downgrade(self), window.clone());
-        let told = hooks.on_commit.set(Arc::new(
+        let told = hooks.commit.set(Arc::new(
             move |range: Range<u64>, result: &Result<(), CommitError>| {
                 if let Some(durable) = durable.upgrade() {
                     durable.committed(&lanes, &range, result);
@@ -93,8 +93,8 @@ impl<T: Send + Sync + 'static> Durable<T> {
             },
         ));
         let lanes = window.clone();
-        let room = hooks.on_room.set(Arc::new(move || lanes.look_at_level()));
-        let sync = hooks.on_sync.set(Arc::new(on_sync));
+        let room = hooks.room.set(Arc::new(move || lanes.look_at_level()));
+        let sync = hooks.sync.set(Arc::new(on_sync));
         debug_assert!(
             told.is_ok() && room.is_ok() && sync.is_ok(),
             "attached twice"

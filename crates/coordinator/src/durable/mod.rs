@@ -75,9 +75,9 @@ type OnSync = dyn Fn(Duration) + Send + Sync;
 /// What the threads of the queue call; set when a coordinator starts.
 #[derive(Default)]
 struct Hooks {
-    on_commit: OnceLock<Arc<mds_wal::OnCommit>>,
-    on_sync: OnceLock<Arc<OnSync>>,
-    on_room: OnceLock<Arc<mds_wal::OnRoom>>,
+    commit: OnceLock<Arc<mds_wal::OnCommit>>,
+    sync: OnceLock<Arc<OnSync>>,
+    room: OnceLock<Arc<mds_wal::OnRoom>>,
 }
 
 /// A durable queue in a folder, for [`crate::CoordinatorBuilder::durable_queue`].
@@ -150,23 +150,24 @@ impl<T: Send + Sync + 'static> DurableQueue<T> {
         open: impl FnOnce(WalOptions) -> Result<(WriteAheadQueue, Recovery), OpenError>,
     ) -> Result<Self, OpenError> {
         let hooks = Arc::<Hooks>::default();
-        let (commit, sync, room) = (Arc::clone(&hooks), Arc::clone(&hooks), Arc::clone(&hooks));
+        let (of_commit, of_sync, of_room) =
+            (Arc::clone(&hooks), Arc::clone(&hooks), Arc::clone(&hooks));
         let (wal, recovery) = open(WalOptions {
             identity: options.identity,
             max_bytes: options.max_bytes,
             fsync: options.fsync,
             on_commit: Some(Arc::new(move |range, result| {
-                if let Some(told) = commit.on_commit.get() {
+                if let Some(told) = of_commit.commit.get() {
                     told(range, result);
                 }
             })),
             on_sync: Some(Arc::new(move |took| {
-                if let Some(told) = sync.on_sync.get() {
+                if let Some(told) = of_sync.sync.get() {
                     told(took);
                 }
             })),
             on_room: Some(Arc::new(move || {
-                if let Some(told) = room.on_room.get() {
+                if let Some(told) = of_room.room.get() {
                     told();
                 }
             })),

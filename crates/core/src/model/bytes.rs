@@ -30,12 +30,16 @@ fn array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 /// Appends a text.
 pub fn put_text(text: &str, bytes: &mut Vec<u8>) {
     let mut length = text.len();
-    while length >= 0x80 {
-        // The lower seven bits, with a mark that more follow.
-        bytes.push((length & 0x7f) as u8 | 0x80);
+    loop {
+        let [low, ..] = length.to_le_bytes();
         length >>= 7;
+        if length == 0 {
+            bytes.push(low & 0x7f);
+            break;
+        }
+        // A mark that more follow.
+        bytes.push(low | 0x80);
     }
-    bytes.push(length as u8);
     bytes.extend_from_slice(text.as_bytes());
 }
 
@@ -173,9 +177,10 @@ impl<F: FieldBytes> FieldBytes for Option<F> {
     }
 
     fn take(bytes: &mut &[u8]) -> Option<Self> {
-        match bool::take(bytes)? {
-            true => F::take(bytes).map(Some),
-            false => Some(None),
+        if bool::take(bytes)? {
+            F::take(bytes).map(Some)
+        } else {
+            Some(None)
         }
     }
 }

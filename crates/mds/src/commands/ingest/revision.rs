@@ -1,5 +1,6 @@
 //! Asking the store which revision an input begins with, however long that takes.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -65,11 +66,11 @@ impl<R: MarketRecord> Run<R> {
         let note = note(&said, modified).or(content.note);
         self.notes(&name, note.as_slice());
         let parts = [file.content_hash, file.keys, file.reading];
-        let content = parts
-            .concat()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let mut content = String::new();
+        for byte in parts.concat() {
+            // Writing into memory cannot fail.
+            _ = write!(content, "{byte:02x}");
+        }
         Ok(Some(Begin {
             content: Some(content),
             revisions: Revisions {

@@ -337,6 +337,9 @@ where
                         self.tally().new_files.push((name.clone(), modified));
                     }
                     self.mark(&name, &seen, !seen.has_refused);
+                    if self.marks.is_some() {
+                        self.save_marks().await;
+                    }
                     return Ok(());
                 }
                 Some(Said::Failed(error)) => {

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bad_places;
 mod books;
+mod durable;
 mod formats;
 mod inputs;
 mod odd;
