@@ -26,7 +26,7 @@ POSTGRES_MARKS = (
 
 #: The order of the reports in the summary; others come behind.
 ORDER = (
-    *("null", "peer", "latency", "latency-null", "idle", "file", "sqlite", "reads"),
+    *("null", "peer", "latency", "latency-null", "idle", "wal", "file", "sqlite", "reads"),
     *("postgres", "postgres-off", "latency-postgres", "workers", "peer-postgres"),
 )
 
@@ -66,6 +66,22 @@ TARGETS = [
     ),
     ("10,000 rows/s into SQLite, p99", "latency", "submit to commit, p99", "ms", "<=", 20),
     ("idle, 4 workers", "idle", "idle", "% of a core", "<=", 0.5),
+    (
+        "100-byte records into the durable queue against bare writes and syncs",
+        "wal",
+        "payload / bare, group, 500 an append",
+        "x",
+        ">=",
+        0.7,
+    ),
+    (
+        "from submit to durable at half load, p99 against 2 x bare + 1 ms",
+        "wal",
+        "p99 / (2 x bare + 1 ms), group, 500 an append",
+        "x",
+        "<=",
+        1,
+    ),
     ("a file end to end against the bare loop", "file", "ratio, 500", "x", ">=", 0.8),
     (
         "peak memory of that",

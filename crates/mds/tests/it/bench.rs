@@ -243,6 +243,37 @@ fn latency_into_postgres_and_a_pool_of_workers_are_measured() {
 }
 
 #[test]
+fn the_durable_queue_is_measured_against_bare_syncs() {
+    let place = Place::new();
+    let short = ["wal", "--seconds", "0.02", "--dir", "."];
+    let reports = bench(
+        &place,
+        &[&short[..], &["--records-per-append", "50,1", "--read"]].concat(),
+    );
+    assert_eq!(reports.len(), 1);
+    let cases = [
+        "group, 50 an append",
+        "group, 1 an append",
+        "always, 50 an append",
+        "always, 1 an append",
+    ];
+    let ratios = cases.map(|case| {
+        [
+            format!("payload / bare, {case}"),
+            format!("p99 / (2 x bare + 1 ms), {case}"),
+        ]
+    });
+    assert_eq!(figures(&reports[0], "x"), ratios.concat());
+    assert_eq!(
+        figures(&reports[0], "MB/s"),
+        cases.map(|case| format!("bare, as {case}"))
+    );
+    assert_eq!(figures(&reports[0], "ms").len(), 16);
+    let left: Vec<_> = std::fs::read_dir(place.path(".")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn an_idle_coordinator_is_measured_and_still_writes() {
     let reports = bench(&Place::new(), &["idle", "--seconds", "0.01"]);
     assert_eq!(reports[0]["settings"]["workers"], 4);

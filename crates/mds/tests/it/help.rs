@@ -33,6 +33,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bench", "latency"],
     &["bench", "workers"],
     &["bench", "idle"],
+    &["bench", "wal"],
 ];
 
 #[test]

@@ -13,6 +13,7 @@
 //! | `reads` | queries of the store that `sqlite` has made |
 //! | `latency` | from submit to commit, at a steady rate |
 //! | `workers` | how a pool of workers follows the load, into PostgreSQL |
+//! | `wal` | the durable queue, against bare writes and syncs |
 //! | `idle` | the processor time of a coordinator that has nothing to do |
 //! | `place`, `private` | a database to measure in, on a server that was named or is started |
 //! | `child` | `mds ingest` in a process of its own |
@@ -31,6 +32,7 @@ mod private;
 mod reads;
 mod report;
 mod sqlite;
+mod wal;
 mod workers;
 
 use std::path::{Path, PathBuf};
@@ -86,6 +88,8 @@ enum Which {
     Reads(reads::Args),
     /// From submit to commit, at a steady rate
     Latency(latency::Args),
+    /// The durable queue, against bare writes and syncs
+    Wal(wal::Args),
     /// How the number of workers follows the load, into PostgreSQL
     Workers(workers::Args),
     /// The processor time of a coordinator that has nothing to do
@@ -130,6 +134,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         Some(Which::Postgres(args)) => return postgres::run(args, bench),
         Some(Which::Reads(args)) => reads::run(args, bench)?,
         Some(Which::Latency(args)) => return latency::run(args, bench),
+        Some(Which::Wal(args)) => wal::run(args, bench)?,
         Some(Which::Workers(args)) => return workers::run(args, bench),
         Some(Which::Idle(args)) => idle::run(args, bench)?,
         None | Some(Which::All) => {
@@ -139,6 +144,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
             if exit != Exit::Success {
                 return Ok(exit);
             }
+            wal::run(&wal::Args::default(), bench)?;
             idle::run(&idle::Args::default(), bench)?;
         }
     }
