@@ -16,7 +16,9 @@ use crate::checkpoint;
 use crate::damage::{Damage, ENDING};
 use crate::error::{InspectError, StorageError};
 use crate::log::Segment;
-use crate::segment;
+use crate::record::{Expect, HEAD};
+use crate::scan::{Item, Scanner};
+use crate::segment::{self, DATA};
 use crate::storage::Storage;
 use crate::survey::{Survey, survey};
 use crate::walk::{Findings, Walk, judge, walk};
@@ -155,6 +157,54 @@ pub fn verify(storage: &dyn Storage) -> Result<Verification, InspectError> {
         settled: records - waiting,
         waiting,
     })
+}
+
+/// Reads the records that wait in a queue, in their order, without opening it; damaged ones are left
+/// out. While a process uses the queue, some may be settled meanwhile.
+pub fn waiting(
+    storage: &dyn Storage,
+    mut visit: impl FnMut(SeqNo, &[u8]),
+) -> Result<(), InspectError> {
+    let survey = survey(storage, MAX_RECORD)?;
+    if !survey.files.iter().any(|(name, _)| is_part(name)) {
+        return Err(InspectError::NoQueue);
+    }
+    let lowest = survey.segments.front().map_or(1, |first| first.first);
+    let acks = survey.newest.as_ref().map(|newest| newest.acks.clone());
+    let acks = acks.unwrap_or_else(|| Acks::new(lowest));
+    let last = survey.segments.len().saturating_sub(1);
+    for (place, segment) in survey.segments.iter().enumerate() {
+        let name = segment::name(segment.number);
+        let file = match storage.open(&name) {
+            Ok(file) => file,
+            // Removed since, all of it settled.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(StorageError::new("open", &name, source).into()),
+        };
+        let expect = Expect {
+            next: segment.first,
+            below: if place < last {
+                segment.end
+            } else {
+                segment.first + segment.len / HEAD as u64 + 1
+            },
+            salt: survey.salt.unwrap_or(0),
+            max_len: MAX_RECORD,
+        };
+        let mut scanner = Scanner::new(DATA..segment.len, expect);
+        scanner.skip_unreadable();
+        loop {
+            let item = scanner.next(file.as_ref());
+            match item.map_err(|source| StorageError::new("read", &name, source))? {
+                Item::Record { head, payload, .. } if !acks.contains(head.seq) => {
+                    visit(head.seq, payload);
+                }
+                Item::Record { .. } | Item::Junk { .. } => {}
+                Item::End => break,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Ranges of records that are whole, each with how many of them wait.

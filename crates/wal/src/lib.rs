@@ -52,6 +52,7 @@ pub use damage::{Damage, DamageKind};
 pub use error::{AppendError, CommitError, InspectError, OpenError, StorageError};
 pub use inspect::{
     CheckpointInfo, FileInfo, Inspection, SegmentInfo, Verification, inspect, is_queue, verify,
+    waiting,
 };
 pub use log::OnSync;
 pub use open::Recovery;

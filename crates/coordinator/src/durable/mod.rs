@@ -25,7 +25,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mds_wal::{FsyncPolicy, OpenError, Recovery, Storage, WalOptions, WalStats, WriteAheadQueue};
+use mds_wal::{
+    FileStorage, FsyncPolicy, InspectError, OpenError, Recovery, Storage, WalOptions, WalStats,
+    WriteAheadQueue,
+};
 use tokio::sync::Notify;
 
 pub(crate) use intake::Intake;
@@ -196,6 +199,25 @@ impl<T: Send + Sync + 'static> DurableQueue<T> {
     pub fn stats(&self) -> WalStats {
         self.wal.stats()
     }
+}
+
+/// Reads the records that wait in the folder of a queue, without opening it: a process may use it, or
+/// none. Those that are damaged, or that the codec does not know, are left out.
+///
+/// # Errors
+///
+/// [`InspectError`]: there is no queue, or the disk does not answer.
+pub fn waiting_records<T: 'static>(
+    dir: &Path,
+    codec: &dyn Codec<T>,
+    mut visit: impl FnMut(T),
+) -> Result<(), InspectError> {
+    mds_wal::waiting(&FileStorage::at(dir), |_, payload| {
+        let bytes = payload.get(TIME..).unwrap_or_default();
+        if let Ok(record) = codec.decode(bytes) {
+            visit(record);
+        }
+    })
 }
 
 /// A durable queue at work.

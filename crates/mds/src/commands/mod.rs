@@ -3,6 +3,7 @@
 //! A new command is a file here, a variant of [`Command`] and an arm in [`Command::run`]; if some
 //! of its flags stand for settings, also an arm in [`Command::setting_flags`].
 
+mod audit;
 mod bench;
 mod config;
 mod delete;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Dlq(dlq::Args),
     /// Look into a durable queue
     Wal(wal::Args),
+    /// Prove that nothing is missing: the books of durable queues, and files row by row
+    Audit(Box<audit::Args>),
     /// Bring the tables of the store up to date
     Migrate(migrate::Args),
     /// Check that the store can be written to
@@ -64,6 +67,7 @@ impl Command {
             Self::Export(args) => args.setting_flags(),
             Self::Delete(args) => args.setting_flags(),
             Self::Dlq(args) => args.setting_flags(),
+            Self::Audit(args) => args.setting_flags(),
             Self::Demo(_)
             | Self::Stats(_)
             | Self::Wal(_)
@@ -86,6 +90,7 @@ impl Command {
             Self::Delete(args) => delete::run(&args, context),
             Self::Dlq(args) => dlq::run(&args, context),
             Self::Wal(args) => wal::run(&args, context),
+            Self::Audit(args) => audit::run(&args, context),
             Self::Migrate(args) => migrate::run(&args, context),
             Self::Health(args) => health::run(&args, context),
             Self::Config(args) => config::run(&args, context),

@@ -16,6 +16,7 @@ const COMMANDS: &[&[&str]] = &[
     &["dlq", "show"],
     &["dlq", "purge"],
     &["dlq", "replay"],
+    &["audit"],
     &["wal"],
     &["wal", "inspect"],
     &["wal", "verify"],

@@ -8,6 +8,7 @@
 
 mod admin;
 mod adopt;
+mod audit;
 mod bench;
 mod config;
 mod contract;

@@ -14,8 +14,10 @@
 //! | `watch` | looks out for signals and outages |
 //! | `report` | what is told at the end |
 //! | `dry_run` | reading without writing |
+//! | `audit` | reading, to find each row again |
 //! | `progress` | the bar on a terminal |
 
+pub(crate) mod audit;
 mod dry_run;
 mod input;
 mod marks;
@@ -73,36 +75,12 @@ pub(crate) struct Args {
     /// What the input holds
     #[arg(value_parser = values::kind_parser())]
     kind: Kind,
-    /// Files, folders (their files, by name), or - for standard input
-    #[arg(required = true, value_name = "FILE|FOLDER|-")]
+    /// Files, folders (their files, by name), or - for standard input; none: only what waits in a
+    /// durable queue is written
+    #[arg(value_name = "FILE|FOLDER|-")]
     inputs: Vec<PathBuf>,
-    /// The format, or auto: told from the content
-    #[arg(long, default_value = "auto", value_name = "FORMAT", value_parser = format)]
-    format: FormatChoice,
-    /// Which column holds which field: ts=Date, or ts=1 without a header; ts=Date+Time joins two
-    #[arg(long, value_name = "FIELD=COLUMN")]
-    map: Vec<Mapping>,
-    /// How times are written: rfc3339, epoch_s, epoch_ms, epoch_us, epoch_ns or a strftime pattern
-    #[arg(long, value_name = "FORMAT")]
-    time_format: Option<TimeFormat>,
-    /// The vendor, where the file does not say
-    #[arg(long, value_parser = values::vendor)]
-    vendor: Option<Vendor>,
-    /// The symbol, where the file does not say
-    #[arg(long, value_parser = values::symbol)]
-    symbol: Option<Symbol>,
-    /// The span of the bars, where the file does not say: 1m, 1h, 1d
-    #[arg(long, value_name = "SPAN")]
-    timeframe: Option<Timeframe>,
-    /// The zone of times without an offset, such as America/New_York
-    #[arg(long, value_name = "ZONE")]
-    tz: Option<Zone>,
-    /// When the news was published, for files that do not say
-    #[arg(long, value_name = "TIME", value_parser = values::time)]
-    published_at: Option<Timestamp>,
-    /// Whose data it is, where the file does not say
-    #[arg(long, value_name = "UUID")]
-    tenant: Option<String>,
+    #[command(flatten)]
+    reading: ReadingArgs,
     /// The revision of the first row, as a time [default: the file's modification time; for
     /// standard input the start of the run]
     #[arg(long, value_name = "TIME", value_parser = values::time)]
@@ -136,6 +114,39 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// How inputs are read.
+#[expect(clippy::doc_markdown, reason = "clap prints these texts as they are")]
+#[derive(clap::Args, Debug)]
+pub(crate) struct ReadingArgs {
+    /// The format, or auto: told from the content
+    #[arg(long, default_value = "auto", value_name = "FORMAT", value_parser = format)]
+    format: FormatChoice,
+    /// Which column holds which field: ts=Date, or ts=1 without a header; ts=Date+Time joins two
+    #[arg(long, value_name = "FIELD=COLUMN")]
+    map: Vec<Mapping>,
+    /// How times are written: rfc3339, epoch_s, epoch_ms, epoch_us, epoch_ns or a strftime pattern
+    #[arg(long, value_name = "FORMAT")]
+    time_format: Option<TimeFormat>,
+    /// The vendor, where the file does not say
+    #[arg(long, value_parser = values::vendor)]
+    vendor: Option<Vendor>,
+    /// The symbol, where the file does not say
+    #[arg(long, value_parser = values::symbol)]
+    symbol: Option<Symbol>,
+    /// The span of the bars, where the file does not say: 1m, 1h, 1d
+    #[arg(long, value_name = "SPAN")]
+    timeframe: Option<Timeframe>,
+    /// The zone of times without an offset, such as America/New_York
+    #[arg(long, value_name = "ZONE")]
+    tz: Option<Zone>,
+    /// When the news was published, for files that do not say
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    published_at: Option<Timestamp>,
+    /// Whose data it is, where the file does not say
+    #[arg(long, value_name = "UUID")]
+    tenant: Option<String>,
+}
+
 /// The format that was asked for; clap needs a type of its own for "auto".
 #[derive(Clone, Copy, Debug)]
 struct FormatChoice(Option<&'static Format>);
@@ -152,7 +163,7 @@ impl Args {
     /// The flags that stand for settings and were given.
     pub(crate) fn setting_flags(&self) -> Vec<SettingFlag<'_>> {
         [
-            ("--tenant", &self.tenant),
+            ("--tenant", &self.reading.tenant),
             ("--queue", &self.queue),
             ("--dlq", &self.dlq),
             ("--workers", &self.workers),
@@ -162,8 +173,15 @@ impl Args {
         .filter_map(|(flag, value)| value.as_deref().map(|value| SettingFlag { flag, value }))
         .collect()
     }
+}
 
-    fn options(&self, tenant: TenantId) -> Options {
+impl ReadingArgs {
+    /// The tenant that was given.
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
+    pub(crate) fn options(&self, tenant: TenantId) -> Options {
         Options {
             format: self.format.0,
             vendor: self.vendor.clone(),

@@ -58,13 +58,19 @@ where
 {
     let store_url = context.store_url()?;
     let inputs = input::expand(&args.inputs, &store_url)?;
-    if inputs.is_empty() {
+    let drains = args.inputs.is_empty() && durable::folder_of::<R>(context).is_some();
+    if args.inputs.is_empty() && !drains {
+        let what =
+            "name a FILE, a FOLDER or -; without any, --queue disk:DIR writes what waits there";
+        return Err(Usage::new(what).into());
+    }
+    if inputs.is_empty() && !drains {
         return Err(Usage::new("there are no files in what was given; name one").into());
     }
     input::check_revision(args.revision)?;
     let dlq = context.dlq_path(R::KIND);
     input::check_dlq(&dlq, &inputs, &store_url)?;
-    let options = args.options(context.settings.tenant_id());
+    let options = args.reading.options(context.settings.tenant_id());
     if args.dry_run {
         return dry_run::run::<R>(&inputs, &options, args, context).await;
     }

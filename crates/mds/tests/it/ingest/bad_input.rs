@@ -267,7 +267,7 @@ fn wrong_words_are_told_before_anything_is_made() {
     place
         .run(&["ingest", "bars"])
         .code(2)
-        .says("<FILE|FOLDER|->...");
+        .says("name a FILE, a FOLDER or -");
     assert_eq!(
         super::files(&place.path("")).len(),
         1,

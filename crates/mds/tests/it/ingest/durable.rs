@@ -138,10 +138,8 @@ fn rows_that_are_refused_have_letters_with_their_line_after_a_restart_too() {
     drop(running);
     conn.execute_batch("ROLLBACK").unwrap();
     drop(conn);
-    let empty = ["ingest", "bars", "-", "--queue", "disk:q", "--json"];
-    let mut running = place.start(&empty);
-    running.close_stdin();
-    let outcome = running.outcome();
+    let drain = ["ingest", "bars", "--queue", "disk:q", "--json"];
+    let outcome = place.run(&drain).code(3);
     let thirteen = letters(&place, ".dlq/bars.ndjson");
     assert!(
         outcome
