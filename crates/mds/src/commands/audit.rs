@@ -134,7 +134,7 @@ fn book(kind: Kind, dir: &Path, context: &Context) -> anyhow::Result<Option<Book
         }
     };
     let settled = found.checkpoint.map(|c| c.totals).unwrap_or_default();
-    let letters = DeadLetterQueue::<Value>::at(&context.dlq_path(kind), DlqOptions::default())?;
+    let letters = DeadLetterQueue::<Value>::at(context.dlq_path(kind), DlqOptions::default())?;
     let of_kind = LetterFilter {
         coord_id: Some(kind.as_str().to_owned()),
         ..LetterFilter::default()
