@@ -46,14 +46,14 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     cli.command.run(&context)
 }
 
-/// Logs go to standard error: warnings and errors, more with each `-v`, errors only with `-q`. The
-/// demo tells of the faults that it makes itself.
+/// Logs go to standard error: warnings and errors, more with each `-v`, errors only with `-q`. A
+/// command that makes faults tells of them itself.
 fn install_logging(cli: &Cli) {
     use tracing_subscriber::filter::LevelFilter;
 
-    let is_demo = matches!(cli.command, commands::Command::Demo(_));
+    let makes_faults = cli.command.makes_faults();
     let level = match (cli.global.quiet, cli.global.verbose) {
-        (_, 0) if is_demo => LevelFilter::OFF,
+        (_, 0) if makes_faults => LevelFilter::OFF,
         (true, _) => LevelFilter::ERROR,
         (false, 0) => LevelFilter::WARN,
         (false, 1) => LevelFilter::INFO,

@@ -15,6 +15,7 @@ mod ingest;
 mod latest;
 mod migrate;
 mod query;
+mod selftest;
 mod stats;
 mod wal;
 
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Wal(wal::Args),
     /// Prove that nothing is missing: the books of durable queues, and files row by row
     Audit(Box<audit::Args>),
+    /// Try to make the durable queue lose something, on your own disk
+    Selftest(selftest::Args),
     /// Bring the tables of the store up to date
     Migrate(migrate::Args),
     /// Check that the store can be written to
@@ -71,10 +74,20 @@ impl Command {
             Self::Demo(_)
             | Self::Stats(_)
             | Self::Wal(_)
+            | Self::Selftest(_)
             | Self::Migrate(_)
             | Self::Health(_)
             | Self::Config(_)
             | Self::Bench(_) => Vec::new(),
+        }
+    }
+
+    /// Whether it makes faults on purpose, which are no news in a log.
+    pub(crate) fn makes_faults(&self) -> bool {
+        match self {
+            Self::Demo(_) => true,
+            Self::Selftest(args) => args.makes_faults(),
+            _ => false,
         }
     }
 
@@ -91,6 +104,7 @@ impl Command {
             Self::Dlq(args) => dlq::run(&args, context),
             Self::Wal(args) => wal::run(&args, context),
             Self::Audit(args) => audit::run(&args, context),
+            Self::Selftest(args) => selftest::run(&args, context),
             Self::Migrate(args) => migrate::run(&args, context),
             Self::Health(args) => health::run(&args, context),
             Self::Config(args) => config::run(&args, context),

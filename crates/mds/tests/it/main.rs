@@ -25,5 +25,6 @@ mod real_files;
 mod replay;
 mod run;
 mod secrets;
+mod selftest;
 mod streams;
 mod wal;
