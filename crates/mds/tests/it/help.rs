@@ -33,6 +33,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bench", "postgres"],
     &["bench", "reads"],
     &["bench", "latency"],
+    &["bench", "queue"],
     &["bench", "workers"],
     &["bench", "idle"],
     &["bench", "wal"],

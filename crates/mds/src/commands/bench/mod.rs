@@ -29,6 +29,7 @@ mod null;
 mod place;
 mod postgres;
 mod private;
+mod queue;
 mod reads;
 mod report;
 mod sqlite;
@@ -90,6 +91,8 @@ enum Which {
     Latency(latency::Args),
     /// The durable queue, against bare writes and syncs
     Wal(wal::Args),
+    /// `mds ingest` through the durable queue, against through memory
+    Queue(queue::Args),
     /// How the number of workers follows the load, into PostgreSQL
     Workers(workers::Args),
     /// The processor time of a coordinator that has nothing to do
@@ -135,6 +138,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         Some(Which::Reads(args)) => reads::run(args, bench)?,
         Some(Which::Latency(args)) => return latency::run(args, bench),
         Some(Which::Wal(args)) => wal::run(args, bench)?,
+        Some(Which::Queue(args)) => return queue::run(args, bench),
         Some(Which::Workers(args)) => return workers::run(args, bench),
         Some(Which::Idle(args)) => idle::run(args, bench)?,
         None | Some(Which::All) => {
