@@ -28,6 +28,8 @@ use crate::overflow::{OverflowStrategy, Refusal, SubmitError};
 use crate::queue::{Fate, Revoked, Stats, Taken};
 use crate::scaler::ScaleReason;
 
+/// Records that are given up at once for newer ones: their segment goes when they are settled.
+const EVICTED: usize = 4_096;
 /// How long a producer waits for room on the disk before it looks again.
 const ROOM_AGAIN: Duration = Duration::from_millis(100);
 /// How long a stop works on the records that its deadline left over.
@@ -537,7 +539,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
             match queue.strategy() {
                 OverflowStrategy::Error => return Err(Refusal::QueueFull),
                 OverflowStrategy::Block => {}
-                OverflowStrategy::DropOldest => self.evict(items.len()).await?,
+                OverflowStrategy::DropOldest => self.evict(items.len().min(EVICTED)).await?,
             }
             tokio::select! {
                 () = room => {}

@@ -349,13 +349,15 @@ impl Log {
         is_half && lock(&self.spares).ready.is_none()
     }
 
-    /// Settles records; those that are settled already, or not durable, are passed over.
-    pub(crate) fn ack(&self, range: Range<SeqNo>, class: u8) -> u64 {
+    /// Settles records; those that are settled already, or not durable, are passed over. Answers how
+    /// many were not, and whether they are the first since the last checkpoint.
+    pub(crate) fn ack(&self, range: Range<SeqNo>, class: u8) -> (u64, bool) {
         let mut state = self.state();
         let range = range.start..range.end.min(state.durable);
         let settled = state.acks.settle(range, Settled::Class(class));
+        let is_first = settled > 0 && !state.is_dirty;
         state.is_dirty |= settled > 0;
-        settled
+        (settled, is_first)
     }
 
     /// Whether a segment could be removed after a checkpoint.

@@ -316,8 +316,8 @@ impl WriteAheadQueue {
     /// later at most; what was settled after that comes back after a crash.
     pub fn ack(&self, range: Range<SeqNo>, class: u8) -> u64 {
         debug_assert!(usize::from(class) < CLASSES);
-        let settled = self.inner.log.ack(range, class);
-        if settled > 0 && self.inner.log.has_done_segments() {
+        let (settled, is_first) = self.inner.log.ack(range, class);
+        if is_first || settled > 0 && self.inner.log.has_done_segments() {
             self.inner.poke();
         }
         settled
@@ -465,25 +465,31 @@ impl Inner {
             let range = group.first()..group.end();
             let bytes = group.len_on_disk();
             let result = self.log.commit(&mut group);
+            self.end(bytes, group);
             if let Err(error) = &result {
                 tracing::error!(%error, "records were not made durable");
             }
             if let Some(on_commit) = &self.on_commit {
                 on_commit(range, &result);
             }
-            let mut pending = lock(&self.pending);
-            pending.bytes -= bytes;
-            // Two are in use at any time; what a burst has left behind goes.
-            if pending.buffers.len() < 2 {
-                let mut buffer = group.into_buffer();
-                buffer.shrink_to(2 * GROUP);
-                pending.buffers.push(buffer);
-            }
-            drop(pending);
             done.tell(result);
             if self.log.wants_spare() {
                 self.poke();
             }
+        }
+    }
+
+    /// A group is on the disk, or failed. Noted before anybody is told: its bytes count as in use by
+    /// now, and would count twice for whoever hands in more at once.
+    fn end(&self, bytes: u64, group: Group) {
+        let mut pending = lock(&self.pending);
+        pending.bytes -= bytes;
+        // Two are in use at any time; what a burst has left behind goes.
+        if pending.buffers.len() < 2 {
+            let mut buffer = group.into_buffer();
+            buffer.clear();
+            buffer.shrink_to(2 * GROUP);
+            pending.buffers.push(buffer);
         }
     }
 
@@ -538,13 +544,9 @@ impl Inner {
             let waited = self.kept.wait_timeout_while(keeping, pause, wait);
             keeping = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        while !keeping.is_poked && !keeping.is_closed {
-            let waited = self.kept.wait_timeout(keeping, CHECKPOINTS);
-            keeping = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if self.log.is_dirty() {
-                break;
-            }
-        }
+        let idle = |keeping: &mut Keeping| !keeping.is_poked && !keeping.is_closed;
+        let waited = self.kept.wait_while(keeping, idle);
+        let mut keeping = waited.unwrap_or_else(PoisonError::into_inner);
         keeping.is_poked = false;
         keeping.is_closed
     }

@@ -47,12 +47,14 @@ pub(crate) async fn refill<T: Send + Sync + 'static>(
         };
         reader = back;
         let error = records.as_ref().err().map(ToString::to_string);
+        let is_nothing = records.as_ref().is_ok_and(Vec::is_empty);
         for record in records.unwrap_or_default() {
             incoming.extend(durable.incoming(&window, &record));
         }
         let damaged = durable.queue.wal.stats().totals.damaged - before;
         durable.deliver(&window, &mut incoming, damaged, reader.next_seq());
-        let has_failed = error.is_some();
+        // Nothing is there although something should be: one that could not be set aside.
+        let has_failed = error.is_some() || is_nothing && damaged == 0;
         durable.note_failure(&coord_id, error);
         if has_failed {
             tokio::time::sleep(backoff).await;
