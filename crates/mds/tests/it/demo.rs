@@ -10,6 +10,7 @@ use rusqlite::Connection;
 
 use crate::data::{article, bar, count, fill};
 use crate::dlq::{append, letter};
+use crate::process::Running;
 use crate::run::{Outcome, Place};
 
 const QUICK: [&str; 5] = ["demo", "--seconds", "2", "--metrics", "127.0.0.1:0"];
@@ -241,6 +242,22 @@ fn a_store_with_records_of_others_is_not_removed() {
 fn a_signal_ends_it_at_once() {
     let place = Place::new();
     let mut running = place.start(&["demo", "--seconds", "20", "--metrics", "127.0.0.1:0"]);
+    running.wait_for("records of four kinds flow");
+    running.signal("INT");
+    running.outcome().code(130);
+}
+
+/// As a script starts what it puts into the background.
+#[test]
+fn a_signal_ends_it_where_the_shell_ignores_signals() {
+    let place = Place::new();
+    let script = format!(
+        "trap '' INT; exec {} demo --seconds 20 --metrics 127.0.0.1:0",
+        env!("CARGO_BIN_EXE_mds")
+    );
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &script]).current_dir(place.path(""));
+    let mut running = Running::new(&mut command);
     running.wait_for("records of four kinds flow");
     running.signal("INT");
     running.outcome().code(130);

@@ -30,6 +30,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Usage};
 use crate::output::note;
 use crate::pipeline::{self, MarketRecord};
+use crate::runtime::stop_requested;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -136,6 +137,12 @@ async fn demo(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         )
     };
     let ended = tokio::select! {
+        biased;
+        // What a script starts in the background would not be ended by SIGINT otherwise.
+        stopped = stop_requested() => {
+            progress.finish();
+            return stopped.context("cannot listen for signals");
+        }
         kinds = kinds => Some(kinds),
         _ = show => None,
     };
