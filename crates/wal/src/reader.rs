@@ -9,7 +9,7 @@ use crate::damage::{Damage, DamageKind};
 use crate::error::StorageError;
 use crate::log::{Log, Segment};
 use crate::record::Expect;
-use crate::scan::{Item, Scanner};
+use crate::scan::{Item, Scanner, extent};
 use crate::segment::{self, DATA};
 use crate::storage::StorageFile;
 
@@ -45,6 +45,25 @@ struct Place {
     /// The number after the last record that was seen, and where that one ends.
     last: (SeqNo, u64),
     junk: Option<(Range<u64>, bool)>,
+}
+
+impl Place {
+    /// Takes the junk before the record `seq`, which is at `next`: the bytes of the records that
+    /// are missing there.
+    fn take_junk(
+        &mut self,
+        last: (SeqNo, u64),
+        seq: SeqNo,
+        next: Option<u64>,
+    ) -> Option<(Range<u64>, bool)> {
+        let (junk, is_unreadable) = self.junk.take()?;
+        let at = if is_unreadable || last.0 >= seq {
+            junk
+        } else {
+            extent(last.1, &junk, next)
+        };
+        Some((at, is_unreadable))
+    }
 }
 
 /// What became of a walk through a part of a segment.
@@ -144,22 +163,22 @@ impl Reader {
             match item.map_err(|source| StorageError::new("read", &name, source))? {
                 Item::Record { at, head, .. } if head.seq < self.next => {
                     let end = at + head.size() as u64;
-                    let (missing, _) = std::mem::replace(&mut place.last, (head.seq + 1, end));
+                    let last = std::mem::replace(&mut place.last, (head.seq + 1, end));
                     // Nothing that is wanted was in it, but it should be known.
-                    if let Some(junk) = place.junk.take() {
-                        let is_torn = missing < head.seq && head.group_first <= missing;
+                    if let Some(junk) = place.take_junk(last, head.seq, Some(at)) {
+                        let is_torn = last.0 < head.seq && head.group_first <= last.0;
                         self.miss(segment, self.next, Some(junk), is_torn);
                     }
                 }
                 Item::Record { at, head, payload } => {
                     let payload = payload.to_vec();
                     let end = at + head.size() as u64;
-                    let (_, before) = std::mem::replace(&mut place.last, (head.seq + 1, end));
-                    let mut junk = place.junk.take();
+                    let last = std::mem::replace(&mut place.last, (head.seq + 1, end));
+                    let mut junk = place.take_junk(last, head.seq, Some(at));
                     let is_settled = self.log.state().acks.covers(self.next..head.seq);
                     if junk.is_none() && !is_settled {
                         // Records that are zeros now look like filling.
-                        junk = Some((before..at, false));
+                        junk = Some((last.1..at, false));
                     }
                     if head.seq > self.next || junk.is_some() {
                         let is_same_group = head.group_first <= self.next && head.seq > self.next;
@@ -176,7 +195,7 @@ impl Reader {
                 }
                 Item::Junk { at, is_unreadable } => place.junk = Some((at, is_unreadable)),
                 Item::End => {
-                    let junk = place.junk.take();
+                    let junk = place.take_junk(place.last, segment.end, None);
                     if self.next < segment.end || junk.is_some() {
                         let is_torn = self.log.state().acks.covers(self.next..segment.end);
                         self.miss(segment, segment.end, junk, is_torn);

@@ -225,10 +225,45 @@ impl Scanner {
     }
 }
 
+/// The bytes that records were in which are missing: `junk` is what is there between the end of the
+/// record before and the beginning of the next one. Some of their bytes may be zeros, before and
+/// behind the junk.
+pub(crate) fn extent(before: u64, junk: &Range<u64>, next: Option<u64>) -> Range<u64> {
+    let block = BLOCK as u64;
+    // The first of them follows at once or, in a group of its own, at the next block; there is never
+    // more than that of filling.
+    let next_block = before.next_multiple_of(block);
+    let start = if junk.start / block * block == next_block {
+        next_block
+    } else {
+        before.min(junk.start)
+    };
+    let end = next.unwrap_or(start + HEAD as u64).max(junk.end);
+    start..end
+}
+
 fn leading_zeros(bytes: &[u8]) -> usize {
     let (mut at, zeros) = (0, [0; 64]);
     while bytes[at..].starts_with(&zeros) {
         at += zeros.len();
     }
     at + bytes[at..].iter().take_while(|byte| **byte == 0).count()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn missing_records_reach_from_the_one_before_to_the_next() {
+        let extent = |before, junk, next| super::extent(before, &junk, next);
+        // In the same group, whatever of it is zeros.
+        assert_eq!(extent(5_000, 5_003..5_009, Some(5_100)), 5_000..5_100);
+        // The first of a group, behind filling.
+        assert_eq!(extent(5_000, 8_193..8_300, Some(8_400)), 8_192..8_400);
+        assert_eq!(extent(4_096, 4_096..4_120, Some(4_200)), 4_096..4_200);
+        // More zeros than any filling has.
+        assert_eq!(extent(5_000, 12_290..12_300, Some(12_400)), 5_000..12_400);
+        // Nothing follows.
+        assert_eq!(extent(5_000, 5_000..5_009, None), 5_000..5_016);
+        assert_eq!(extent(5_000, 5_000..5_200, None), 5_000..5_200);
+    }
 }

@@ -19,7 +19,7 @@ use crate::damage::{Damage, DamageKind};
 use crate::error::StorageError;
 use crate::log::Segment;
 use crate::record::{Expect, HEAD};
-use crate::scan::{Item, Scanner};
+use crate::scan::{Item, Scanner, extent};
 use crate::segment::{self, DATA};
 use crate::storage::Storage;
 use crate::survey::TRIES;
@@ -120,7 +120,12 @@ impl Walk {
         let has_junk = junk.is_some();
         // Records that are zeros now look like filling.
         let zeros = (!missing.is_empty()).then_some((self.data_end..at.start, false));
-        if let Some((at, is_unreadable)) = junk.or(zeros) {
+        if let Some((junk, is_unreadable)) = junk.or(zeros) {
+            let at = if is_unreadable || missing.is_empty() {
+                junk
+            } else {
+                extent(self.data_end, &junk, Some(at.start))
+            };
             self.holes.push(Hole {
                 at,
                 is_unreadable,
@@ -191,6 +196,11 @@ impl Walk {
         let lost = self.end..known_durable.max(self.end);
         if let Some((at, is_unreadable)) = self.open_hole {
             let is_torn = acks.covers(lost.clone());
+            let at = if is_unreadable || lost.is_empty() {
+                at
+            } else {
+                extent(self.data_end, &at, None)
+            };
             let damage = Damage::new(&name, at, kind(is_unreadable, is_torn));
             findings.lost.push((damage, lost));
         } else if !acks.covers(lost.clone()) {

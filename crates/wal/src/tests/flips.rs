@@ -116,6 +116,15 @@ fn a_flipped_bit_in_a_segment_costs_its_record_at_most() {
     assert!(flips > 5_000 && lost > flips / 3, "{lost} of {flips}");
 }
 
+/// A byte of a record's head that becomes zero, in front of a payload of zeros: what is told to be
+/// damaged has to reach that far all the same.
+#[test]
+fn a_record_of_zeros_is_told_to_its_end() {
+    let before = before();
+    let (missing, is_told) = after(&before, "0000000000000001.seg", 65_760);
+    assert_eq!((missing, is_told), (BTreeSet::from([4]), true));
+}
+
 #[test]
 fn a_flipped_bit_in_the_header_or_a_checkpoint_costs_nothing() {
     let before = before();

@@ -207,7 +207,7 @@ fn records_that_are_zeros_now_are_told_with_their_exact_place() {
     let found = verify(&storage).unwrap();
     let told = places(&found.inspection.damages);
     let damage =
-        "0000000000000001.seg: bytes 8192 to 9176 are damaged, 5 records from 1 on are lost";
+        "0000000000000001.seg: bytes 4096 to 9176 are damaged, 5 records from 1 on are lost";
     assert_eq!(told, BTreeSet::from([damage.to_owned()]));
     assert_eq!((found.records, found.waiting), (2, 2));
 
