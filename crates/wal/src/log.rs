@@ -178,7 +178,10 @@ impl Log {
 
     /// Lets others open the folder: nothing is written any more.
     pub(crate) fn release(&self) {
+        // Not while a checkpoint is written: it would be over what the next one writes.
+        let checkpoints = lock(&self.checkpoints);
         lock(&self.lock).take();
+        drop(checkpoints);
     }
 
     /// Writes and syncs a group. Its numbers are those after the last group's, whatever became of
@@ -373,6 +376,10 @@ impl Log {
     /// Answers whether room was made.
     pub(crate) fn checkpoint(&self) -> Result<bool, StorageError> {
         let mut checkpoints = lock(&self.checkpoints);
+        if lock(&self.lock).is_none() {
+            let closed = io::Error::other("the durable queue is closed");
+            return Err(StorageError::new("write", "a checkpoint", closed));
+        }
         let mut state = self.state();
         let (acks, end) = (state.acks.clone(), state.durable);
         let done: Vec<Segment> = state.done_segments().collect();

@@ -196,9 +196,22 @@ impl Storage for FileStorage {
             .write(true)
             .open(self.path(LOCK))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
+            Ok(()) => Ok(Some(Box::new(Locked(file)))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// A locked file. Closing it alone would not do: a process that another thread is just starting has
+/// a copy of it until it runs its own program.
+#[derive(Debug)]
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock of a durable queue is given back by closing it");
         }
     }
 }
@@ -269,5 +282,24 @@ impl StorageFile for RealFile {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_the_locked_file_in_a_process_that_is_being_started_keeps_nobody_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FileStorage::at(dir.path());
+        let file = File::create(dir.path().join(LOCK)).unwrap();
+        file.try_lock().unwrap();
+        let locked = Locked(file);
+        let copy = locked.0.try_clone().unwrap();
+        assert!(storage.lock().unwrap().is_none());
+        drop(locked);
+        assert!(storage.lock().unwrap().is_some());
+        drop(copy);
     }
 }

@@ -59,6 +59,28 @@ fn a_second_one_in_this_process_is_refused() {
 }
 
 #[test]
+fn a_queue_that_was_closed_changes_nothing_that_the_next_one_has_written() {
+    let dir = folder();
+    let (old, _) = open(dir.path());
+    old.append(["one", "two"]).unwrap().wait().unwrap();
+    old.close();
+    let (new, recovery) = open(dir.path());
+    assert_eq!(recovery.records, 2);
+    new.append(["three"]).unwrap().wait().unwrap();
+    assert_eq!(new.ack(1..4, 0), 3);
+    new.checkpoint().unwrap();
+    // The old one does not know of these: its word would bring them back.
+    old.ack(1..2, 0);
+    let error = old.checkpoint().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot write a checkpoint: the durable queue is closed"
+    );
+    drop((new, old));
+    assert_eq!(open(dir.path()).1.records, 0);
+}
+
+#[test]
 fn a_second_process_is_refused_until_the_first_has_ended_however() {
     let dir = folder();
     let (mut child, output) = holder(dir.path());
