@@ -53,6 +53,9 @@ pub(crate) struct LogOptions {
 pub(crate) struct Segment {
     pub(crate) number: u64,
     pub(crate) first: SeqNo,
+    /// The number after the last record that was durable when it was begun: those from there to its
+    /// first were given to writes that failed.
+    pub(crate) previous_end: SeqNo,
     /// The number after its last durable record.
     pub(crate) end: SeqNo,
     /// Where its durable bytes end.
@@ -261,6 +264,7 @@ impl Log {
         state.segments.push_back(Segment {
             number: spare.number,
             first: group.first(),
+            previous_end,
             end: group.first(),
             data_end: DATA,
             len: spare.len,

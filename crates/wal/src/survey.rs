@@ -278,6 +278,7 @@ impl Surveying<'_> {
             segments.push_back(Segment {
                 number: at.number,
                 first,
+                previous_end: previous_end.min(first),
                 end: first,
                 data_end: at.len,
                 len: at.len,

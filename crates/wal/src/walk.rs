@@ -242,7 +242,11 @@ pub(crate) fn judge(
         damage.records = acks.settle(range, Settled::Damaged);
         damages.push(damage);
     }
-    // Numbers between two segments were given to writes that failed.
+    // Numbers between two segments were given to writes that failed, and so were those that the first
+    // one passes over.
+    if let Some(first) = segments.front() {
+        acks.settle(first.previous_end..first.first, Settled::Void);
+    }
     let next = segments.iter().skip(1);
     for (one, next) in segments.iter().zip(next) {
         acks.settle(one.end..next.first, Settled::Void);
@@ -260,7 +264,7 @@ fn missing(
     acks: &Acks,
     checkpointed: SeqNo,
 ) -> Vec<(Damage, Range<SeqNo>)> {
-    let first = segments.front().map_or(checkpointed, |s| s.first);
+    let first = segments.front().map_or(checkpointed, |s| s.previous_end);
     let mut lost = Vec::new();
     acks.each_open(acks.floor()..first, |gap| {
         let damage = Damage::new("a segment", 0..0, DamageKind::Missing);

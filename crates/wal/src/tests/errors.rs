@@ -130,3 +130,22 @@ fn a_full_disk_refuses_and_drains_and_resumes() {
         }
     }
 }
+
+/// The first write fails and nothing of it arrives; power is lost before a checkpoint has its numbers.
+/// Nobody was told that they are durable, and so they are not told to be lost.
+#[test]
+fn a_first_write_that_fails_is_no_loss() {
+    for call in 1..=4 {
+        let storage = SimStorage::new(call);
+        let mut known = Known::default();
+        let (mut world, _) = open(&storage).unwrap();
+        storage.fail_at(storage.calls() + call, Fault::Fails);
+        let first = world.append(&mut known, vec![b"one".to_vec(), b"two".to_vec()]);
+        assert_eq!(first.is_err(), known.durable.is_empty());
+        world.append(&mut known, vec![b"three".to_vec()]).unwrap();
+        for image in 0..100 {
+            let what = format!("call {call}, image {image}");
+            check(&storage.crash(image), &known, &what);
+        }
+    }
+}
