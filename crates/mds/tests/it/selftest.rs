@@ -49,6 +49,7 @@ fn the_disk_queue_loses_nothing() {
         (files, "untold"),
         (files, "wrong"),
         (disks, "missing"),
+        (disks, "alarms"),
         (disks, "stuck"),
     ] {
         assert_eq!(part[name], 0, "{name}: {told}");

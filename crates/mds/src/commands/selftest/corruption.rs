@@ -51,7 +51,7 @@ pub(super) fn run(trial: &Trial, dir: &Path, report: &mut Corruption) -> anyhow:
     let mut random = fastrand::Rng::with_seed(trial.seed);
     let before = Before::write(&dir.join("whole"), &mut random)?;
     for _ in 0..COPIES {
-        if trial.is_stopped() {
+        if trial.is_over() {
             return Ok(());
         }
         let copy = dir.join("copy");

@@ -57,7 +57,7 @@ pub(crate) struct Args {
     /// How many times the process is killed
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     kills: u32,
-    /// Repeat everything with new seeds until TIME is over, such as 60s or 5m
+    /// Go on in rounds with new seeds until TIME is over, such as 60s or 5m; the first is whole
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     chaos: Option<Duration>,
     /// Where the process keeps the rows that it has acknowledged
@@ -173,12 +173,14 @@ async fn watched(trial: Trial, dir: PathBuf) -> anyhow::Result<(Report, Option<E
 fn rounds(trial: &Trial, dir: &Path) -> anyhow::Result<Report> {
     let mut report = Report::new(trial);
     loop {
-        let trial = Trial {
-            seed: trial.seed + report.rounds,
+        let this = Trial {
+            seed: trial.seed.wrapping_add(report.rounds),
+            // The first one is always whole.
+            until: trial.until.filter(|_| report.rounds > 0),
             ..trial.clone()
         };
         let folder = dir.join(format!("round-{}", report.rounds + 1));
-        round(&trial, &folder, &mut report)?;
+        round(&this, &folder, &mut report)?;
         report.rounds += 1;
         let removed = std::fs::remove_dir_all(&folder);
         removed.with_context(|| format!("cannot remove {}", folder.display()))?;

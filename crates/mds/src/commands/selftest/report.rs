@@ -72,6 +72,8 @@ pub(super) struct SyncErrors {
     pub(super) refused: u64,
     /// Not acknowledged although nothing failed any more.
     pub(super) stuck: u64,
+    /// Losses that were told where nothing acknowledged was lost.
+    pub(super) alarms: u64,
     pub(super) missing: u64,
     pub(super) doubled: u64,
     pub(super) strange: u64,
@@ -108,7 +110,13 @@ impl Report {
             kills.strange,
         ];
         let of_files = [files.untold, files.missing, files.doubled, files.wrong];
-        let of_disks = [disks.stuck, disks.missing, disks.doubled, disks.strange];
+        let of_disks = [
+            disks.stuck,
+            disks.alarms,
+            disks.missing,
+            disks.doubled,
+            disks.strange,
+        ];
         let all = of_kills.iter().chain(&of_files).chain(&of_disks);
         all.sum::<u64>() == 0
     }
@@ -226,7 +234,7 @@ impl SyncErrors {
     fn text(&self) -> String {
         format!(
             "errors of the disk, simulated\n  {} with {}, {} refused because of them, {} afterwards\n  \
-             {}, {} acknowledged before them\n  {} missing, {} doubled, {} never handed in",
+             {}, {} acknowledged before them\n  {} missing, {} doubled, {} never handed in, {}",
             count(self.disks, "disk"),
             count(self.failures, "failing call"),
             count(self.refused, "row"),
@@ -236,6 +244,7 @@ impl SyncErrors {
             grouped(self.missing),
             grouped(self.doubled),
             grouped(self.strange),
+            count(self.alarms, "false alarm"),
         )
     }
 }

@@ -81,7 +81,7 @@ struct Known {
 /// Tries disk after disk.
 pub(super) fn run(trial: &Trial, report: &mut SyncErrors) -> anyhow::Result<()> {
     for disk in 0..DISKS {
-        if trial.is_stopped() {
+        if trial.is_over() {
             return Ok(());
         }
         let seed = trial.seed.wrapping_mul(DISKS).wrapping_add(disk);
@@ -168,9 +168,12 @@ async fn after_power_loss(
     report: &mut SyncErrors,
 ) -> anyhow::Result<()> {
     let sink = Keeps::default();
+    let queue = open(image)?;
+    let damages = &queue.recovery().damages;
+    report.alarms += damages.iter().filter(|damage| damage.is_loss()).count() as u64;
     let coordinator = WriteCoordinator::builder(sink.clone())
         .flush_interval(Duration::ZERO)
-        .durable_queue(open(image)?)
+        .durable_queue(queue)
         .start()?;
     let flushed = coordinator.flush(LIMIT).await;
     let rest = flushed.outstanding;
