@@ -14,7 +14,8 @@ use crate::checkpoint::Checkpoints;
 use crate::damage::{Damage, Damages, ENDING};
 use crate::error::{OpenError, StorageError};
 use crate::identity::{self, Identity};
-use crate::log::{LogOptions, Opened, State};
+use crate::log::{LogOptions, Opened, Segment, State};
+use crate::record::blocks;
 use crate::segment;
 use crate::storage::Storage;
 use crate::survey::{Survey, survey};
@@ -101,6 +102,9 @@ fn state(
             let walk = walk(storage, last, None, salt, options.max_record)?;
             last.end = walk.end;
             last.is_unreadable = walk.is_unreadable();
+            if !walk.has_holes() && walk.end >= checkpointed {
+                give_back(storage, last, walk.data_end());
+            }
             walk.judge(last, checkpointed, &acks)
         }
         None => Findings::default(),
@@ -119,6 +123,21 @@ fn state(
         is_dirty: false,
         damages,
     })
+}
+
+/// A process that was killed has left the room that it had made for more records. Where it cannot be
+/// given back it is only kept for longer.
+fn give_back(storage: &dyn Storage, segment: &mut Segment, data_end: u64) {
+    let end = blocks(data_end);
+    if end >= segment.len {
+        return;
+    }
+    let name = segment::name(segment.number);
+    let shortened = storage.open(&name).and_then(|file| file.truncate(end));
+    if shortened.is_ok() {
+        segment.len = end;
+        segment.data_end = end;
+    }
 }
 
 fn recovery_of(state: &State) -> Recovery {

@@ -157,6 +157,11 @@ impl Walk {
             || self.open_hole.as_ref().is_some_and(|(_, is)| *is)
     }
 
+    /// Where the last record ends.
+    pub(crate) fn data_end(&self) -> u64 {
+        self.data_end
+    }
+
     /// Whether there is anything beside records and filling.
     pub(crate) fn has_holes(&self) -> bool {
         !self.holes.is_empty() || self.open_hole.is_some()

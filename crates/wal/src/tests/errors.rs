@@ -149,3 +149,22 @@ fn a_first_write_that_fails_is_no_loss() {
         }
     }
 }
+
+/// A process that is killed again and again while nothing is settled: each life leaves what it has
+/// written, and not the room that was made for more.
+#[test]
+fn kills_leave_no_empty_room_behind() {
+    let mut storage = SimStorage::new(1);
+    let mut known = Known::default();
+    let (world, _) = open(&storage).unwrap();
+    drop(world);
+    let before = storage.used();
+    for _ in 0..100 {
+        storage = storage.restart();
+        let (mut world, _) = open(&storage).unwrap();
+        world.append(&mut known, vec![b"one".to_vec()]).unwrap();
+    }
+    // A head and a block each, and the file of the last life as it was made.
+    assert_eq!(storage.used() - before, 99 * 2 * 4_096 + 5 * 4_096);
+    drop(check(&storage.restart(), &known, "after all of them"));
+}

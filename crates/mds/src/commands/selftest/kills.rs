@@ -110,14 +110,14 @@ impl Producer<'_> {
     fn life(&mut self, plan: Plan) -> anyhow::Result<End> {
         let lock = plan.is_locked.then(|| self.witness.lock()).transpose()?;
         let mut life = Life::start(&self.dir, self.trial.queue, plan.delay)?;
-        if life.hear() != Heard::Ready {
+        if life.hear(self.trial) != Heard::Ready {
             life.kill()?;
             return Ok(End::NotStarted(life.complaint()));
         }
         self.hand_in(&life);
         let mut answers = 0;
         while answers < plan.answers {
-            match life.hear() {
+            match life.hear(self.trial) {
                 Heard::Acknowledged(number) => {
                     self.acknowledged(number)?;
                     answers += 1;
@@ -129,7 +129,7 @@ impl Producer<'_> {
         std::thread::sleep(plan.linger);
         life.kill()?;
         loop {
-            match life.hear() {
+            match life.hear(self.trial) {
                 Heard::End => break,
                 Heard::Acknowledged(number) => self.acknowledged(number)?,
                 other => self.other(other, &life)?,
@@ -170,6 +170,7 @@ impl Producer<'_> {
                 Ok(())
             }
             Heard::End => bail!("the process ended by itself: {}", life.complaint()),
+            Heard::Stopped => bail!("it was stopped"),
             Heard::Silence => bail!("the process hangs: {}", life.complaint()),
             other => bail!("the process said something odd: {other:?}"),
         }
@@ -209,7 +210,7 @@ impl Producer<'_> {
     /// Hands in what was not acknowledged, and lets the process bring everything into the store.
     fn last_life(&mut self) -> anyhow::Result<()> {
         let mut life = Life::start(&self.dir, self.trial.queue, Duration::ZERO)?;
-        if life.hear() != Heard::Ready {
+        if life.hear(self.trial) != Heard::Ready {
             self.report.failed_starts += 1;
             bail!("the process does not start: {}", life.complaint());
         }
@@ -218,14 +219,14 @@ impl Producer<'_> {
             life.send(number);
         }
         while !self.outstanding.is_empty() {
-            match life.hear() {
+            match life.hear(self.trial) {
                 Heard::Acknowledged(number) => self.acknowledged(number)?,
                 Heard::Refused(number, why) => bail!("row {number} is refused: {why}"),
                 other => self.other(other, &life)?,
             }
         }
         life.close();
-        match life.hear() {
+        match life.hear(self.trial) {
             Heard::Done => {}
             other => self.other(other, &life)?,
         }

@@ -5,11 +5,11 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::Queue;
+use super::{Queue, Trial};
 
 /// What the process says once it takes rows, and once everything is in the store.
 pub(super) const READY: &str = "ready";
@@ -19,8 +19,9 @@ pub(super) const STORE: &str = "store.db";
 const QUEUE: &str = "queue";
 /// What the process says on standard error.
 const LOG: &str = "log";
-/// When the process is taken to hang.
+/// When the process is taken to hang, and how often it is asked whether that matters any more.
 const HANGS: Duration = Duration::from_secs(90);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What was heard of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub(super) enum Heard {
     End,
     /// Nothing, for a long time.
     Silence,
+    /// Nobody waits for it any more.
+    Stopped,
 }
 
 /// A process.
@@ -104,11 +107,18 @@ impl Life {
     }
 
     /// Waits for what the process says next.
-    pub(super) fn hear(&self) -> Heard {
-        match self.lines.recv_timeout(HANGS) {
-            Ok(line) => heard(line),
-            Err(RecvTimeoutError::Timeout) => Heard::Silence,
-            Err(RecvTimeoutError::Disconnected) => Heard::End,
+    pub(super) fn hear(&self, trial: &Trial) -> Heard {
+        let since = Instant::now();
+        loop {
+            match self.lines.recv_timeout(LOOK) {
+                Ok(line) => return heard(line),
+                Err(RecvTimeoutError::Disconnected) => return Heard::End,
+                Err(RecvTimeoutError::Timeout) if trial.is_stopped() => return Heard::Stopped,
+                Err(RecvTimeoutError::Timeout) if since.elapsed() > HANGS => {
+                    return Heard::Silence;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
         }
     }
 
