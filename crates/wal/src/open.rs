@@ -3,7 +3,8 @@
 //! - A segment that was there before is never written again: the first group goes into a new one. So
 //!   what an unfinished write has left behind cannot be mixed up with what comes.
 //! - Of all segments but the last only the first block is read; their records are checked when they
-//!   are delivered. The last one is walked through to its end.
+//!   are delivered. The last one is walked through to its end, and the room behind it, which a process
+//!   that was killed has left, is given back.
 //! - Content is never a reason to fail. Only what a person has to decide is: another version, a
 //!   folder that belongs to something else, another process, a storage that does not answer.
 //! - Nothing is changed before it is known that the folder is the one that is wanted.
