@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use mds_wal::{WalOptions, WriteAheadQueue};
+use mds_wal::{FileStorage, WalOptions, WriteAheadQueue};
 use serde_json::{Value, json};
 
 use crate::run::Place;
@@ -25,7 +25,17 @@ fn open(place: &Place, dir: &str) -> WriteAheadQueue {
     let records = ["one", "two", "three", "four"];
     queue.append(records).unwrap().wait().unwrap();
     queue.ack(1..2, 3);
-    queue.checkpoint().unwrap();
+    // The queue keeps it by itself, once.
+    let storage = FileStorage::at(&place.path(dir));
+    let floor = || {
+        mds_wal::inspect(&storage)
+            .unwrap()
+            .checkpoint
+            .map(|c| c.floor)
+    };
+    while floor() != Some(2) {
+        std::thread::yield_now();
+    }
     queue
 }
 
