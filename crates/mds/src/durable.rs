@@ -81,12 +81,17 @@ pub(crate) fn folder<R: Record>(dir: &Path) -> PathBuf {
     dir.join(R::KIND.as_str())
 }
 
-/// The folder of the queue of a kind, where the settings name one on the disk.
-pub(crate) fn folder_of<R: Record>(context: &Context) -> Option<PathBuf> {
+/// The folder of all queues, where the settings name one on the disk.
+pub(crate) fn dir(context: &Context) -> Option<PathBuf> {
     match context.settings.queue() {
-        QueueChoice::Disk(dir) => Some(folder::<R>(&dir)),
+        QueueChoice::Disk(dir) => Some(dir),
         _ => None,
     }
+}
+
+/// The folder of the queue of a kind, where the settings name one on the disk.
+pub(crate) fn folder_of<R: Record>(context: &Context) -> Option<PathBuf> {
+    dir(context).map(|dir| folder::<R>(&dir))
 }
 
 /// What is written into the folder, so that nothing else is taken for it.

@@ -297,12 +297,17 @@ impl Log {
         let mut state = self.state();
         let sealed = state.segments.back_mut().map(|last| {
             last.is_sealed = true;
-            last.len = last.data_end;
-            last.data_end
+            // What is left at the end of a full segment is less than a group, and cutting it off
+            // would cost the one that waits for the next segment more than it is worth.
+            let is_worth_it = (last.len - last.data_end) * 8 > last.len;
+            is_worth_it.then(|| {
+                last.len = last.data_end;
+                last.data_end
+            })
         });
         drop(state);
-        // Gives the rest of its room back; where that fails it is only kept for longer.
-        if let Some(end) = sealed {
+        // Where the room cannot be given back it is only kept for longer.
+        if let Some(Some(end)) = sealed {
             drop(segment.file.truncate(end));
         }
     }

@@ -473,7 +473,8 @@ impl Inner {
                 on_commit(range, &result);
             }
             done.tell(result);
-            if self.log.wants_spare() {
+            // A segment that was sealed by this may be done already.
+            if self.log.wants_spare() || self.log.has_done_segments() {
                 self.poke();
             }
         }
@@ -512,16 +513,18 @@ impl Inner {
     /// The thread that keeps what is settled.
     fn keep(&self) {
         let mut pause = None;
+        let mut has_failed = false;
         loop {
-            let is_closed = self.wait_to_keep(pause);
-            pause = None;
+            // What has failed comes again by itself: nobody may be there to ask for it.
+            let is_closed = self.wait_to_keep(pause, has_failed);
+            (pause, has_failed) = (None, false);
             // The last one also says up to where records are durable: what of them is damaged when
             // the queue is opened again cannot be taken for a write that was under way.
             if is_closed || self.log.is_dirty() || self.log.has_done_segments() {
                 pause = Some(CHECKPOINTS);
                 if let Err(error) = self.checkpoint() {
                     tracing::error!(%error, "what is settled cannot be kept; it is tried again");
-                    pause = Some(BACKOFF);
+                    (pause, has_failed) = (Some(BACKOFF), true);
                 }
             }
             if is_closed {
@@ -536,15 +539,16 @@ impl Inner {
         }
     }
 
-    /// Waits for something to do, and in any case for `pause`. Answers whether it is the last time.
-    fn wait_to_keep(&self, pause: Option<Duration>) -> bool {
+    /// Waits for `pause`, and then for something to do unless it is known that there is. Answers
+    /// whether it is the last time.
+    fn wait_to_keep(&self, pause: Option<Duration>, is_known: bool) -> bool {
         let mut keeping = lock(&self.keeping);
         if let Some(pause) = pause {
             let wait = |keeping: &mut Keeping| !keeping.is_closed;
             let waited = self.kept.wait_timeout_while(keeping, pause, wait);
             keeping = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let idle = |keeping: &mut Keeping| !keeping.is_poked && !keeping.is_closed;
+        let idle = |keeping: &mut Keeping| !is_known && !keeping.is_poked && !keeping.is_closed;
         let waited = self.kept.wait_while(keeping, idle);
         let mut keeping = waited.unwrap_or_else(PoisonError::into_inner);
         keeping.is_poked = false;

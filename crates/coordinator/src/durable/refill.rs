@@ -33,6 +33,10 @@ pub(crate) async fn refill<T: Send + Sync + 'static>(
         };
         if !incoming.is_empty() {
             durable.deliver(&window, &mut incoming, 0, reader.next_seq());
+            if !incoming.is_empty() {
+                // There is some room, and not enough for the next one.
+                asked.await;
+            }
             continue;
         }
         reader.skip_to(durable.lock().cursor);

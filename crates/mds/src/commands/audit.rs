@@ -143,21 +143,21 @@ fn book(kind: Kind, dir: &Path, context: &Context) -> anyhow::Result<Option<Book
         kind,
         totals: DurableTotals::new(&settled, found.next, found.waiting),
         letters: letters.histogram(of_kind)?.letters,
-        stored: stored(kind, context),
+        stored: stored(kind, context)?,
     }))
 }
 
-/// Rows of a kind in the store, where it can be read.
-fn stored(kind: Kind, context: &Context) -> Option<u64> {
+/// Rows of a kind in the store.
+fn stored(kind: Kind, context: &Context) -> anyhow::Result<Option<u64>> {
     let counted = block_on(async {
         let store = context.open_for_reading().await?;
         let stats = store.stats().await;
         store.close().await;
         Ok(stats?)
     });
-    let stats = counted.ok()?;
-    let of_kind = stats.kinds.iter().find(|stats| stats.kind == kind)?;
-    Some(of_kind.rows)
+    let stats = counted?;
+    let of_kind = stats.kinds.iter().find(|stats| stats.kind == kind);
+    Ok(of_kind.map(|of_kind| of_kind.rows))
 }
 
 fn tell_books(books: &[Book], is_json: bool) -> anyhow::Result<()> {

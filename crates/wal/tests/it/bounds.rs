@@ -236,3 +236,26 @@ fn measure() {
     assert!(now <= files + 1 && now <= 7, "{now}, before {files}");
     assert!(grown < 8 << 10, "{grown} KiB more for {records} records");
 }
+
+/// What is settled is kept after a failure, and room is made, although nobody asks for it again.
+#[test]
+fn a_checkpoint_that_failed_is_tried_again_by_itself() {
+    for call in 1..6 {
+        let storage = mds_wal::sim::SimStorage::new(call);
+        let options = WalOptions {
+            max_bytes: 1 << 20,
+            ..WalOptions::default()
+        };
+        let (queue, _) = WriteAheadQueue::open_on(Arc::new(storage.clone()), options).unwrap();
+        let mut end = 1;
+        while let Ok(ticket) = queue.append([[7; 3_000]]) {
+            end = ticket.wait().unwrap().end;
+        }
+        storage.fail_at(storage.calls() + call, mds_wal::sim::Fault::Fails);
+        assert_eq!(queue.ack(1..end, 0), end - 1);
+        // It is full until then.
+        while queue.append([[7; 3_000]]).is_err() {
+            std::thread::yield_now();
+        }
+    }
+}

@@ -95,7 +95,11 @@ pub(crate) async fn audit<R: MarketRecord>(
         records: Vec::new(),
         invalid: BTreeSet::new(),
     };
-    for input in input::expand(files, &context.store_url()?)? {
+    for input in input::expand(
+        files,
+        &context.store_url()?,
+        durable::dir(context).as_deref(),
+    )? {
         let revisions = revisions::<R>(&input, &options, store).await?;
         let mut said =
             read::start::<R>(input.clone(), options.clone(), revisions, 0, Arc::default())

@@ -39,8 +39,12 @@ impl Input {
 }
 
 /// The inputs that the arguments name; a folder stands for its files, by name, without the files
-/// of the store itself.
-pub(super) fn expand(arguments: &[PathBuf], store: &StoreUrl) -> anyhow::Result<Vec<Input>> {
+/// of the store itself and of the durable queue.
+pub(super) fn expand(
+    arguments: &[PathBuf],
+    store: &StoreUrl,
+    queue: Option<&Path>,
+) -> anyhow::Result<Vec<Input>> {
     let mut inputs = Vec::new();
     for argument in arguments {
         if argument.as_os_str() == "-" {
@@ -50,7 +54,8 @@ pub(super) fn expand(arguments: &[PathBuf], store: &StoreUrl) -> anyhow::Result<
             inputs.push(Input::Stdin);
         } else if argument.is_dir() {
             let files = files_of(argument)?.into_iter();
-            let others = files.filter(|file| !is_of_store(file, store));
+            let is_queued = |file: &Path| queue.is_some_and(|queue| is_under(file, queue));
+            let others = files.filter(|file| !is_of_store(file, store) && !is_queued(file));
             inputs.extend(others.map(Input::File));
         } else {
             inputs.push(Input::File(argument.clone()));
@@ -69,6 +74,14 @@ fn is_of_store(file: &Path, store: &StoreUrl) -> bool {
         name.push(end);
         is_same(file, Path::new(&name))
     })
+}
+
+/// Whether a file is in a folder.
+fn is_under(file: &Path, folder: &Path) -> bool {
+    match (file.canonicalize(), folder.canonicalize()) {
+        (Ok(file), Ok(folder)) => file.starts_with(folder),
+        _ => false,
+    }
 }
 
 /// Whether two paths lead to one file that exists.

@@ -77,8 +77,12 @@ impl Marks {
 
     pub(super) fn get(&self, key: &str) -> Option<Mark> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.insert(key.to_owned());
+        // What this run has taken is no earlier run's: the same content may be there twice.
+        let is_own = !own.insert(key.to_owned());
         drop(own);
+        if is_own {
+            return None;
+        }
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.marks.get(key).cloned()
     }
@@ -89,6 +93,12 @@ impl Marks {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.marks.retain(|key, _| !own.contains(key));
+    }
+
+    /// Forgets all files.
+    pub(super) fn forget_all(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.marks.clear();
     }
 
     /// Notes how far a file was taken.

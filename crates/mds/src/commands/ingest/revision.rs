@@ -27,6 +27,8 @@ pub(super) struct Begin {
     pub(super) is_new: Option<Timestamp>,
     /// For a file: its content and how it is read, as one text.
     pub(super) content: Option<String>,
+    /// The store has seen this content, read like this, before.
+    pub(super) is_known: bool,
 }
 
 impl<R: MarketRecord> Run<R> {
@@ -44,6 +46,7 @@ impl<R: MarketRecord> Run<R> {
                     revisions,
                     is_new: None,
                     content: None,
+                    is_known: false,
                 }));
             }
             Base::OfContent(content) => content,
@@ -67,12 +70,16 @@ impl<R: MarketRecord> Run<R> {
         self.notes(&name, note.as_slice());
         let parts = [file.content_hash, file.keys, file.reading];
         let mut content = String::new();
+        // Marks are about these rows with these revisions, in a store that knows them.
+        let is_known = said.remembered == Remembered::SameReading;
         for byte in parts.concat() {
             // Writing into memory cannot fail.
             _ = write!(content, "{byte:02x}");
         }
+        _ = write!(content, " {}", said.base);
         Ok(Some(Begin {
             content: Some(content),
+            is_known,
             revisions: Revisions {
                 base: said.base,
                 as_of: said.modified,

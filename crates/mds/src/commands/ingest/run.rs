@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use mds_coordinator::{DeadLetterQueue, Metrics, WriteCoordinator};
+use mds_coordinator::{DeadLetterQueue, DurableQueue, Metrics, WriteCoordinator};
 use mds_core::{Sourced, Timestamp};
 use mds_formats::Options;
 use mds_store::Store;
@@ -57,7 +57,7 @@ where
     R: MarketRecord,
 {
     let store_url = context.store_url()?;
-    let inputs = input::expand(&args.inputs, &store_url)?;
+    let inputs = input::expand(&args.inputs, &store_url, durable::dir(context).as_deref())?;
     let drains = args.inputs.is_empty() && durable::folder_of::<R>(context).is_some();
     if args.inputs.is_empty() && !drains {
         let what =
@@ -78,8 +78,7 @@ where
     let store = pipeline::open_store(context, args.max_outage).await?;
     let letters = pipeline::open_letters::<R>(&dlq)?;
     let queue = durable::open_queue::<R>(context, &store)?;
-    let marks = durable::folder_of::<R>(context);
-    let marks = marks.map(|folder| Marks::read(&folder));
+    let marks = marks_of::<R>(queue.as_ref(), context);
     let mut builder =
         pipeline::coordinator::<R, _>(&context.settings.coordinator(), store.sink::<R>())
             .dead_letters(Arc::<DeadLetterQueue<Sourced<R>>>::clone(&letters));
@@ -112,9 +111,7 @@ where
     let stop = run.stop.borrow().clone();
     let grace = stop.as_ref().map_or(pipeline::STOP_TIMEOUT, Stop::grace);
     let stopped = run.coordinator.stop(true, grace).await;
-    if let Some(marks) = run.marks.as_ref().filter(|_| stop.is_none()) {
-        marks.forget_own();
-    }
+    run.settle_marks(stop.as_ref(), stopped.stats.damaged);
     run.save_marks().await;
     pipeline::close_store(&run.store, stopped.timed_out).await;
     if let Some(metrics) = metrics {
@@ -134,6 +131,19 @@ where
     };
     run.progress.finish();
     report.tell(args.json)
+}
+
+/// How far files were taken into the queue by earlier runs.
+fn marks_of<R: MarketRecord>(
+    queue: Option<&DurableQueue<Sourced<R>>>,
+    context: &Context,
+) -> Option<Marks> {
+    let marks = Marks::read(&durable::folder_of::<R>(context)?);
+    if queue.is_some_and(|queue| queue.recovery().damaged > 0) {
+        // The rows that are gone may be those of a file that is still there.
+        marks.forget_all();
+    }
+    Some(marks)
 }
 
 /// Serves metrics until it is aborted.
@@ -306,7 +316,7 @@ where
             return Ok(());
         };
         let mut seen = Seen::of(begin.content.as_deref());
-        let Some(taken) = self.taken(&name, &seen) else {
+        let Some(taken) = self.taken(&name, &seen, begin.is_known) else {
             return Ok(());
         };
         let position = Arc::clone(&self.progress.position);
@@ -363,9 +373,11 @@ where
     }
 
     /// How many rows of an input an earlier run has taken; `None` if that is all of it.
-    fn taken(&self, name: &str, seen: &Seen) -> Option<u64> {
+    fn taken(&self, name: &str, seen: &Seen, is_known: bool) -> Option<u64> {
         let marks = self.marks.as_ref().zip(seen.content.as_deref());
-        let Some(mark) = marks.and_then(|(marks, content)| marks.get(content)) else {
+        let mark = marks.and_then(|(marks, content)| marks.get(content));
+        // A store that was put back to an earlier state knows nothing of what was in it later.
+        let Some(mark) = mark.filter(|_| is_known) else {
             return Some(0);
         };
         let rows = grouped(mark.rows);
@@ -385,6 +397,20 @@ where
     fn mark(&self, name: &str, seen: &Seen, is_whole: bool) {
         if let Some((marks, content)) = self.marks.as_ref().zip(seen.content.as_deref()) {
             marks.set(content, name, seen.acknowledged, is_whole);
+        }
+    }
+
+    /// What becomes of the marks when the run ends.
+    fn settle_marks(&self, stop: Option<&Stop>, damaged: u64) {
+        let is_over = stop.is_none_or(|stop| !stop.can_be_resumed());
+        if let Some(marks) = self.marks.as_ref().filter(|_| is_over) {
+            marks.forget_own();
+        }
+        if damaged > 0 {
+            self.say(
+                "rows of the queue were damaged: run the same command once more, which reads its \
+                 files anew",
+            );
         }
     }
 

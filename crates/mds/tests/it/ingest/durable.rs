@@ -6,7 +6,7 @@ use mds_core::Bar;
 use rusqlite::Connection;
 
 use super::outages::locked;
-use super::{bars, letters};
+use super::{HEADER, bars, letters, rows};
 use crate::data::{STORE, count};
 use crate::run::Place;
 
@@ -180,4 +180,72 @@ fn a_queue_of_another_store_and_one_that_is_in_use_are_refused() {
     );
     running.close_stdin();
     running.outcome().code(0);
+}
+
+/// A store that was put back to an earlier state knows nothing of a file: no mark passes its rows.
+#[test]
+fn a_store_from_a_backup_gets_the_rows_again() {
+    let place = Place::new();
+    place.write("bars.csv", &bars(3_000));
+    place.run(&["migrate"]).code(0);
+    fs::copy(place.path(STORE), place.path("backup.db")).unwrap();
+    let lock = Connection::open(place.path(STORE)).unwrap();
+    let mut running = place.start(&INGEST);
+    running.wait_for("format csv");
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    while !fs::read_to_string(place.path("q/bars/inputs.json")).is_ok_and(|t| t.contains("3000")) {
+        std::thread::yield_now();
+    }
+    running.signal("KILL");
+    drop(running);
+    lock.execute_batch("ROLLBACK").unwrap();
+    drop(lock);
+    place.run(&["ingest", "bars", "--queue", "disk:q"]).code(0);
+    for end in ["", "-wal", "-shm"] {
+        drop(fs::remove_file(place.path(&format!("{STORE}{end}"))));
+    }
+    fs::copy(place.path("backup.db"), place.path(STORE)).unwrap();
+    let again = place.run(&INGEST).code(0);
+    assert_eq!(again.books(), "read 3000, written 3000");
+}
+
+#[test]
+fn the_folder_of_the_queue_is_no_input_and_equal_files_are_both_read() {
+    let place = Place::new();
+    fs::create_dir(place.path("in")).unwrap();
+    place.write("in/a.csv", &bars(5));
+    place.write("in/b.csv", &bars(5));
+    let args = ["ingest", "bars", "in", "--queue", "disk:in/q", "--json"];
+    let first = place.run(&args).code(0);
+    assert_eq!(first.books(), "read 10, written 5, superseded 5");
+    let second = place.run(&args).code(0);
+    assert_eq!(second.books(), "read 10, superseded 10");
+}
+
+/// Again and again is not a way around the limit of bad rows.
+#[test]
+fn a_run_with_too_many_bad_rows_stops_at_the_same_row_again() {
+    let place = Place::new();
+    let bad: String = (0..6_000_u64)
+        .map(|n| {
+            if n % 100 == 0 {
+                "acme,ABC,1m,never,1\n".to_owned()
+            } else {
+                rows(n..n + 1)
+            }
+        })
+        .collect();
+    place.write("bars.csv", &format!("{HEADER}{bad}"));
+    let args = [&INGEST[..], &["--max-bad", "20"]].concat();
+    let first = place.run(&args).code(1);
+    let second = place.run(&args).code(1);
+    let read = |outcome: &crate::run::Outcome| {
+        let books = outcome.books();
+        books.split(',').next().unwrap().to_owned()
+    };
+    assert_eq!(read(&first), read(&second));
+    assert!(
+        !second.stderr.contains("taken by an earlier run"),
+        "{second:?}"
+    );
 }
