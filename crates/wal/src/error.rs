@@ -65,6 +65,12 @@ pub enum OpenError {
         /// The newest version known.
         known: u16,
     },
+    /// The header is that of another queue than the segments.
+    #[error(
+        "the header of the durable queue is of another queue than its segments: put its own header \
+         back, or move the segments away"
+    )]
+    Mixed,
     /// The options contradict each other.
     #[error("{0}")]
     Options(&'static str),
@@ -88,6 +94,12 @@ pub enum InspectError {
         /// The newest version known.
         known: u16,
     },
+    /// The header is that of another queue than the segments.
+    #[error(
+        "the header of the durable queue is of another queue than its segments: put its own header \
+         back, or move the segments away"
+    )]
+    Mixed,
     /// Nothing in the folder is part of a queue.
     #[error("there is no durable queue")]
     NoQueue,

@@ -394,7 +394,12 @@ impl Log {
         let done: Vec<Segment> = state.done_segments().collect();
         state.is_dirty = false;
         drop(state);
-        if let Err(error) = checkpoints.write(self.salt, end, acks) {
+        // Segments go when both files say that they may: one of the two can be lost.
+        let mut written = checkpoints.write(self.salt, end, acks.clone());
+        if written.is_ok() && !done.is_empty() {
+            written = checkpoints.write(self.salt, end, acks);
+        }
+        if let Err(error) = written {
             self.state().is_dirty = true;
             return Err(error);
         }

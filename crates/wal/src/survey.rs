@@ -31,6 +31,8 @@ pub(crate) enum SurveyError {
     Storage(StorageError),
     /// It has a version that is not known.
     Newer(u16),
+    /// All its segments are of another queue than its header.
+    Mixed,
 }
 
 impl From<StorageError> for SurveyError {
@@ -43,6 +45,7 @@ impl From<SurveyError> for OpenError {
     fn from(error: SurveyError) -> Self {
         match error {
             SurveyError::Storage(error) => Self::Storage(error),
+            SurveyError::Mixed => Self::Mixed,
             SurveyError::Newer(found) => Self::Newer {
                 found,
                 known: VERSION,
@@ -55,6 +58,7 @@ impl From<SurveyError> for InspectError {
     fn from(error: SurveyError) -> Self {
         match error {
             SurveyError::Storage(error) => Self::Storage(error),
+            SurveyError::Mixed => Self::Mixed,
             SurveyError::Newer(found) => Self::Newer {
                 found,
                 known: VERSION,
@@ -132,9 +136,20 @@ pub(crate) fn survey(storage: &dyn Storage, max_record: usize) -> Result<Survey,
         };
         surveying.damage(identity::NAME, 0..pair::PAIR as u64, kind);
     }
+    if header.is_none() && is_header_whole && (!heads.is_empty() || found.newest.is_some()) {
+        // Whose queue it is, nothing says any more.
+        surveying.damage(identity::NAME, 0..0, DamageKind::Missing);
+    }
     surveying.checkpoint_damage(&found.damaged);
     let of_segments = heads.iter().find_map(|(head, _)| Some(head.as_ref()?.salt));
-    let salt = header.as_ref().map(|header| header.salt).or(of_segments);
+    let of_header = header.as_ref().map(|header| header.salt);
+    let mut salts = heads
+        .iter()
+        .filter_map(|(head, _)| Some(head.as_ref()?.salt));
+    if of_header.is_some() && of_segments.is_some() && salts.all(|salt| Some(salt) != of_header) {
+        return Err(SurveyError::Mixed);
+    }
+    let salt = of_header.or(of_segments);
     let salt = salt.or_else(|| Some(found.newest.as_ref()?.salt));
     let newest = found.newest.filter(|newest| Some(newest.salt) == salt);
     let next_number = heads.last().map_or(1, |(_, at)| at.number + 1);

@@ -130,3 +130,52 @@ fn listed(dir: &std::path::Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
     all.sort();
     all
 }
+
+/// A header of another queue, or none, is told before anything is changed.
+#[test]
+fn a_header_that_was_exchanged_or_is_gone_is_told() {
+    let (own, other) = (folder(), folder());
+    for dir in [&own, &other] {
+        let (queue, _) = open(dir.path());
+        queue.append(["here"]).unwrap().wait().unwrap();
+    }
+    let header = |dir: &tempfile::TempDir| dir.path().join("header");
+    let kept = std::fs::read(header(&own)).unwrap();
+    std::fs::copy(header(&other), header(&own)).unwrap();
+    let error = refused(own.path());
+    assert!(matches!(error, OpenError::Mixed), "{error}");
+    assert!(mds_wal::verify(&mds_wal::FileStorage::at(own.path())).is_err());
+    std::fs::write(header(&own), kept).unwrap();
+    assert_eq!(open(own.path()).1.records, 1);
+    std::fs::remove_file(header(&own)).unwrap();
+    let looked = mds_wal::verify(&mds_wal::FileStorage::at(own.path())).unwrap();
+    assert!(!looked.inspection.is_whole());
+    let (_, recovery) = open(own.path());
+    assert_eq!((recovery.records, recovery.damages.len()), (1, 1));
+    assert_eq!(recovery.damages[0].file, "header");
+}
+
+/// Whichever of the two checkpoints is lost, nothing is missed that was settled.
+#[test]
+fn one_of_two_checkpoints_that_is_gone_costs_nothing() {
+    for gone in ["ack.0", "ack.1"] {
+        let dir = folder();
+        let small = WalOptions {
+            max_bytes: 1 << 20,
+            ..options()
+        };
+        let (queue, _) = WriteAheadQueue::open(dir.path(), small.clone()).unwrap();
+        let mut end = 1;
+        // More than one segment, the first of them settled and removed.
+        for _ in 0..120 {
+            end = queue.append([[7; 3_000]]).unwrap().wait().unwrap().end;
+        }
+        queue.ack(1..end - 1, 0);
+        queue.checkpoint().unwrap();
+        assert!(queue.stats().segments < 3);
+        drop(queue);
+        std::fs::remove_file(dir.path().join(gone)).unwrap();
+        let (_, recovery) = WriteAheadQueue::open(dir.path(), small).unwrap();
+        assert_eq!((recovery.damaged, recovery.records >= 1), (0, true));
+    }
+}
