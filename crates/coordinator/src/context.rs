@@ -383,13 +383,14 @@ impl<T: Send + Sync + 'static> Context<T> {
         set(&families.dead_letter_bytes, count(bytes));
         let failing = self.letters.failing.load(Ordering::Relaxed);
         set(&families.dead_letters_failing, i64::from(failing));
-        if let Some(durable) = &self.durable {
-            let on_disk = durable.queue.stats();
-            set(&families.durable_bytes, count(on_disk.bytes));
-            set(&families.durable_max_bytes, count(on_disk.max_bytes));
-            let failing = durable.error().is_some();
-            set(&families.durable_failing, i64::from(failing));
-        }
+        let durable = self.durable.as_ref();
+        let (used, limit) = durable.map_or((0, 0), |d| d.queue.wal.bytes_in_use());
+        set(&families.durable_bytes, count(used));
+        set(&families.durable_max_bytes, count(limit));
+        let failing = durable.is_some_and(|durable| durable.error().is_some());
+        set(&families.durable_failing, i64::from(failing));
+        // There from the beginning, with nothing in it, as all others are.
+        drop(families.fsync_latency.get_or_create(&labels));
         let age = stats.oldest_age.map_or(0.0, |age| age.as_secs_f64());
         families.oldest_age.get_or_create(&labels).set(age);
     }
