@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mds_coordinator::{
     Codec, Degraded, DurableOptions, DurableQueue, DurableTotals, ErrorKind, OverflowStrategy,
@@ -149,6 +149,50 @@ async fn a_backlog_larger_than_the_window_drains_by_itself() {
     let report = coordinator.stop(true, secs(10)).await;
     assert_eq!(report.stats.written + report.stats.superseded, 6_000);
     assert_eq!(queue(&storage.restart()).recovery().records, 0);
+}
+
+/// Looks at sizes of records; each look at a record that waits for room is one.
+static LOOKS: AtomicU64 = AtomicU64::new(0);
+
+/// 400 bytes. A loop that looks without end would never give its thread back: it ends in a panic.
+fn counted(_: &u64) -> usize {
+    let looks = LOOKS.fetch_add(1, Ordering::Relaxed);
+    assert_ne!(looks, 100_000, "the backlog is read in a loop without end");
+    400
+}
+
+/// There is some room, and not enough for the next record that was read: it waits for the next event,
+/// without turning.
+#[tokio::test]
+async fn leftovers_of_the_backlog_wait_for_room() {
+    let storage = SimStorage::new(14);
+    let (sink, peek, is_free) = held();
+    let coordinator = builder(sink)
+        .capacity(100)
+        .size_of(counted)
+        // Two have room, and half of a third.
+        .max_bytes(1_000)
+        .workers(1)
+        .durable_queue(queue(&storage))
+        .start()
+        .unwrap();
+    for row in 0..200 {
+        coordinator.submit(row).await.unwrap();
+    }
+    let stats = coordinator.stats();
+    assert_eq!(
+        (stats.submitted, stats.queued + stats.in_flight),
+        (200, 200)
+    );
+    assert!(stats.queued_bytes <= 800, "{stats:?}");
+    // A few looks at each submit and each attempt of the worker.
+    let looks = LOOKS.load(Ordering::Relaxed);
+    assert!(looks < 2_000, "{looks} looks");
+    is_free.store(true, Ordering::Relaxed);
+    all_settled(&coordinator).await;
+    assert_eq!(peek.rows(), 200);
+    let looks = LOOKS.load(Ordering::Relaxed);
+    assert!(looks < 5_000, "{looks} looks");
 }
 
 #[tokio::test(flavor = "multi_thread")]
