@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use mds_coordinator::{Codec, DurableOptions, DurableQueue, FsyncPolicy};
+use mds_coordinator::{Codec, DurableOptions, DurableQueue, DurableTotals, FsyncPolicy};
 use mds_core::settings::QueueChoice;
-use mds_core::{ENCODING, Origin, Record, Sourced, put_text, take_text};
+use mds_core::{ENCODING, Kind, Origin, Record, Sourced, put_text, take_text};
 use mds_store::Store;
+use mds_wal::Inspection;
 
 use crate::context::Context;
+use crate::lost::Accepted;
 use crate::pipeline::MarketRecord;
 
 /// Records with their origin as bytes.
@@ -95,9 +97,14 @@ pub(crate) fn folder_of<R: Record>(context: &Context) -> Option<PathBuf> {
 }
 
 /// What is written into the folder, so that nothing else is taken for it.
-pub(crate) fn identity<R: Record>(store_id: &str) -> String {
-    let kind = R::KIND;
+pub(crate) fn identity(kind: Kind, store_id: &str) -> String {
     format!("kind {kind}, records {ENCODING}, store {store_id}")
+}
+
+/// What became of all records that a queue has taken, as its folder says.
+pub(crate) fn totals_of(found: &Inspection) -> DurableTotals {
+    let settled = found.checkpoint.map(|c| c.totals).unwrap_or_default();
+    DurableTotals::new(&settled, found.next, found.waiting)
 }
 
 /// Opens the queue that the settings name; `None` where records wait in memory.
@@ -110,7 +117,7 @@ pub(crate) fn open_queue<R: MarketRecord>(
     };
     let folder = folder::<R>(&dir);
     let options = DurableOptions {
-        identity: identity::<R>(store.id()),
+        identity: identity(R::KIND, store.id()),
         max_bytes: context.settings.queue_max_bytes(),
         fsync: match context.settings.queue_fsync() {
             "always" => FsyncPolicy::Always,
@@ -119,6 +126,9 @@ pub(crate) fn open_queue<R: MarketRecord>(
     };
     let queue = DurableQueue::open(&folder, options, Arc::new(SourcedCodec::default()))
         .with_context(|| format!("cannot use the queue in {}", folder.display()))?;
+    let stats = queue.stats();
+    let totals = DurableTotals::new(&stats.totals, stats.next, stats.backlog);
+    Accepted::forget_if_stale(&folder, &totals);
     let recovery = queue.recovery();
     if recovery.records > 0 {
         context.note(format_args!(

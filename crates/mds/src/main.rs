@@ -15,6 +15,7 @@ mod confirm;
 mod context;
 mod durable;
 mod exit;
+mod lost;
 mod output;
 mod pipeline;
 mod rows;

@@ -65,6 +65,14 @@ impl DurableTotals {
         }
     }
 
+    /// Records that were accepted and of which nobody knows a fate: damaged on the disk, now or
+    /// earlier, or settled in checkpoints that are gone. `None` where there are more fates than
+    /// records.
+    pub fn lost(&self) -> Option<u64> {
+        let settled = self.written + self.superseded + self.dead_lettered + self.dropped;
+        self.accepted.checked_sub(settled + self.queued)
+    }
+
     /// Whether each record that was accepted is in one of the other figures.
     pub fn is_balanced(&self) -> bool {
         self.accepted

@@ -108,3 +108,178 @@ fn what_cannot_be_audited_is_wrong_usage_or_an_error() {
         .says("there is no durable queue in nowhere");
     place.run(&AUDIT).code(1).says("there is no store here");
 }
+
+/// A run that ends with its rows in the queue, since the store was away for too long.
+fn run_with_rows_left_in_the_queue(place: &Place) {
+    let lock = locked(place);
+    let how = ["--revision", "2024-11-02T00:00:00Z", "--max-outage", "1s"];
+    let args = ["ingest", "bars", "bars.csv", "--queue", "disk:q"];
+    place.run(&[&args[..], &how].concat()).code(1);
+    lock.execute_batch("ROLLBACK").unwrap();
+}
+
+/// Flips a bit of a record that holds these bytes, not far from the last one.
+fn damage(place: &Place, record: &[u8]) {
+    let mut segments: Vec<_> = std::fs::read_dir(place.path("q/bars"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "seg"))
+        .collect();
+    segments.sort();
+    for path in segments.into_iter().rev() {
+        let mut bytes = std::fs::read(&path).unwrap();
+        let places = bytes.windows(record.len()).enumerate().rev();
+        let mut found = places.filter(|(_, window)| *window == record);
+        if let Some(at) = found.nth(100).map(|(at, _)| at) {
+            bytes[at] ^= 1;
+            return std::fs::write(path, bytes).unwrap();
+        }
+    }
+    panic!("no segment holds such a record");
+}
+
+const DRAIN: [&str; 5] = ["ingest", "bars", "--queue", "disk:q", "--json"];
+
+#[test]
+fn damage_is_accepted_by_a_person_once_and_new_damage_is_told_again() {
+    let place = Place::new();
+    place.write("bars.csv", &bars(1_500));
+    run_with_rows_left_in_the_queue(&place);
+    damage(&place, b"ABC");
+    let drained = place.run(&DRAIN).code(3);
+    assert_eq!(drained.books(), "written 1499, recovered 1500, damaged 1");
+
+    // The row is gone, until its file is ingested again.
+    place.run(&AUDIT).code(1).says("missing: bars.csv:");
+    place
+        .run(&["audit", "--queue", "disk:q"])
+        .code(1)
+        .says("`mds wal accept-damage q/bars`");
+    place
+        .run(&["ingest", "bars", "bars.csv", "--queue", "disk:q"])
+        .code(0);
+    let whole = place.run(&AUDIT).code(0).says(
+        "the queue q/bars has lost 1 record to damage since it was made; every row of these \
+         files is there",
+    );
+    assert_eq!(
+        whole.stdout,
+        "rows   in the store  in the queue  in letters  missing\n\
+         1,500  1,500         0             0           0\n"
+    );
+
+    // Nobody has said yet that this settles it.
+    let book = |code| {
+        let books = place.run(&["audit", "--queue", "disk:q", "--json"]);
+        json(&books.code(code))[0].clone()
+    };
+    let torn = book(1);
+    assert_eq!(
+        (&torn["lost"], &torn["lost_accepted"], &torn["balanced"]),
+        (&1.into(), &0.into(), &true.into())
+    );
+    let accept = ["wal", "accept-damage", "q"];
+    place
+        .run(&accept)
+        .code(2)
+        .says("this accepts that 1 of 3,000 records of q/bars is lost; add --yes to do so");
+    let reason = "bars.csv was ingested again";
+    place
+        .run(&[&accept[..], &["--yes", "--reason", reason]].concat())
+        .code(0)
+        .says("q/bars: 1 record is accepted as lost");
+    let settled = book(0);
+    assert_eq!(
+        (&settled["damaged"], &settled["lost_accepted"]),
+        (&1.into(), &1.into())
+    );
+    place
+        .run(&["audit", "--queue", "disk:q"])
+        .code(0)
+        .says("1 record of q/bars was damaged and is accepted as lost since ")
+        .says(reason);
+    place
+        .run(&[&accept[..], &["--yes"]].concat())
+        .code(0)
+        .says("q/bars: nothing is lost that is not accepted");
+
+    // What was accepted hides nothing that comes later.
+    run_with_rows_left_in_the_queue(&place);
+    damage(&place, b"ABC");
+    place.run(&DRAIN).code(3);
+    let torn = book(1);
+    assert_eq!(
+        (&torn["lost"], &torn["lost_accepted"]),
+        (&2.into(), &1.into())
+    );
+    place
+        .run(&[&accept[..], &["--yes"]].concat())
+        .code(0)
+        .says("q/bars: 2 records are accepted as lost");
+    assert_eq!(book(0)["lost_accepted"], 2);
+}
+
+/// A bad row is found by its line, whatever the file is called, and only as it was.
+#[test]
+fn a_bad_row_is_found_in_its_letter_whatever_its_file_is_called() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("in")).unwrap();
+    let bad = "acme,ABC,1m,never,5\n";
+    place.write("in/bars.csv", &format!("{}{bad}", bars(3)));
+    // A line that is no text, and one that is longer than what a letter keeps.
+    let long = "x".repeat(70_000);
+    let mut bytes = format!("{HEADER}acme,ABC,1m,{long},1\n").into_bytes();
+    bytes.extend_from_slice(b"acme,\xff\xfe,1m,never,2\n");
+    std::fs::write(place.path("in/odd.csv"), bytes).unwrap();
+    place.run(&["ingest", "bars", "in"]).code(3);
+    std::os::unix::fs::symlink(place.path("in"), place.path("link")).unwrap();
+    let absolute = place.path("in").display().to_string();
+    for folder in ["in", "./in", &absolute, "link"] {
+        let args = ["audit", folder, "--kind", "bars", "--json"];
+        let found = json(&place.run(&args).code(0));
+        assert_eq!(
+            (&found["in_store"], &found["in_letters"]),
+            (&3.into(), &3.into()),
+            "{folder}"
+        );
+    }
+    // Moved, and asked for from elsewhere.
+    std::fs::rename(place.path("in/bars.csv"), place.path("done.csv")).unwrap();
+    let args = ["audit", "done.csv", "--kind", "bars", "--json"];
+    assert_eq!(json(&place.run(&args).code(0))["in_letters"], 1);
+    // Another bad row in the same line of the same file has no letter.
+    place.write(
+        "in/bars.csv",
+        &format!("{}{}", bars(3), bad.replace('5', "6")),
+    );
+    place
+        .run(&["audit", "in/bars.csv", "--kind", "bars"])
+        .code(1)
+        .says("missing: in/bars.csv:5\n");
+    // Of a line that is longer than what a letter keeps, the beginning alone proves nothing elsewhere.
+    std::fs::rename(place.path("in/odd.csv"), place.path("odd.csv")).unwrap();
+    place
+        .run(&["audit", "odd.csv", "--kind", "bars"])
+        .code(1)
+        .says("missing: odd.csv:2\n");
+}
+
+#[test]
+fn a_store_that_is_not_that_of_the_queue_is_refused() {
+    let place = Place::new();
+    place.write("bars.csv", &bars(10));
+    place
+        .run(&["ingest", "bars", "bars.csv", "--queue", "disk:q"])
+        .code(0);
+    place
+        .run(&["ingest", "bars", "bars.csv", "--store", "sqlite:other.db"])
+        .code(0);
+    let other = ["--store", "sqlite:other.db"];
+    for args in [&AUDIT[..], &["audit", "--queue", "disk:q"]] {
+        let refused = place.run(&[args, &other].concat()).code(2);
+        let refused =
+            refused.says("error: the queue q/bars was made for another store (kind bars,");
+        assert_eq!(refused.stdout, "");
+        place.run(args).code(0);
+    }
+}

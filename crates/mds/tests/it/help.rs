@@ -20,6 +20,7 @@ const COMMANDS: &[&[&str]] = &[
     &["wal"],
     &["wal", "inspect"],
     &["wal", "verify"],
+    &["wal", "accept-damage"],
     &["selftest"],
     &["migrate"],
     &["health"],

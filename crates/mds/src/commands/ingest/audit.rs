@@ -1,15 +1,19 @@
 //! Reading files again, to find each of their rows: in the store, in the queue, or in a letter.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use mds_coordinator::dead_letter::{DeadLetterQueue, DlqOptions, Entry, LetterFilter};
+use mds_coordinator::dead_letter::{
+    DeadLetterQueue, DlqOptions, Entry, Item, Letter, LetterFilter,
+};
 use mds_coordinator::waiting_records;
 use mds_core::{Origin, Record, Sourced, Symbol, Timestamp, Value};
+use mds_formats::InvalidRow;
 use mds_store::{IngestedFile, Query, Store};
+use sha2::{Digest as _, Sha256};
 
 use super::ReadingArgs;
 use super::input::{self, Base, Input};
@@ -50,8 +54,19 @@ impl Found {
 struct Wanted<R> {
     /// By their key.
     records: Vec<Sourced<R>>,
-    /// Rows that are no records: they can be in a letter only.
-    invalid: BTreeSet<(Arc<str>, u64)>,
+    /// Rows that are no records, by what tells them from others: they can be in a letter only.
+    invalid: HashMap<(u64, Content), Vec<InvalidPlace>>,
+}
+
+/// The hash of a line as a letter keeps it.
+type Content = [u8; 32];
+
+/// Where a row stands that is no record.
+#[derive(Clone, Debug)]
+struct InvalidPlace {
+    path: Arc<str>,
+    /// Whether there is more of it than a letter keeps.
+    is_truncated: bool,
 }
 
 impl<R: Record> Wanted<R> {
@@ -74,6 +89,53 @@ impl<R: Record> Wanted<R> {
         proven
     }
 
+    fn want_invalid(&mut self, row: &InvalidRow) {
+        let is_text = std::str::from_utf8(&row.raw).is_ok();
+        let hex = (!is_text).then(|| hex(&row.raw));
+        let content = content(&String::from_utf8_lossy(&row.raw), hex.as_deref());
+        let place = InvalidPlace {
+            path: Arc::clone(&row.origin.path),
+            is_truncated: row.truncated,
+        };
+        let places = self.invalid.entry((row.origin.line, content));
+        places.or_default().push(place);
+    }
+
+    /// Takes out the rows that are no records and whose line this letter keeps, whatever the file is
+    /// called by now. Where it keeps the beginning of the line only, it must be of the same file.
+    fn prove_invalid(&mut self, letter: &Letter<R>) -> u64 {
+        let of_letter = |key: &str| letter.metadata.get(key);
+        let text = |key: &str| of_letter(key).and_then(serde_json::Value::as_str);
+        let Some(line) = of_letter("line").and_then(serde_json::Value::as_u64) else {
+            return 0;
+        };
+        let Some(Item::Raw(serde_json::Value::String(raw))) = letter.items.first() else {
+            return 0;
+        };
+        let key = (line, content(raw, text("raw_hex")));
+        let Some(places) = self.invalid.get_mut(&key) else {
+            return 0;
+        };
+        let path = text("path").unwrap_or_default();
+        let before = places.len();
+        places.retain(|place| place.is_truncated && !is_same_place(&place.path, path));
+        let proven = (before - places.len()) as u64;
+        if places.is_empty() {
+            self.invalid.remove(&key);
+        }
+        proven
+    }
+
+    /// Where the rows stand that are no records and were not found.
+    fn invalid_places(&self) -> Vec<(&str, u64)> {
+        let each = self.invalid.iter();
+        let mut places: Vec<_> = each
+            .flat_map(|((line, _), places)| places.iter().map(|place| (&*place.path, *line)))
+            .collect();
+        places.sort_unstable();
+        places
+    }
+
     /// Keeps those that were not found.
     fn keep(&mut self, found: &[bool]) {
         let mut is_found = found.iter();
@@ -93,7 +155,7 @@ pub(crate) async fn audit<R: MarketRecord>(
     let options = flags.options(context.settings.tenant_id());
     let mut left = Wanted {
         records: Vec::new(),
-        invalid: BTreeSet::new(),
+        invalid: HashMap::new(),
     };
     for input in input::expand(
         files,
@@ -111,9 +173,9 @@ pub(crate) async fn audit<R: MarketRecord>(
                 Said::Failed(error) => found.errors.push(error.told()),
                 Said::Chunk(chunk) => {
                     found.rows += chunk.rows();
-                    let origins = chunk.invalid.iter().map(|row| &row.origin);
-                    left.invalid
-                        .extend(origins.map(|o| (Arc::clone(&o.path), o.line)));
+                    for row in &chunk.invalid {
+                        left.want_invalid(row);
+                    }
                     rows.extend(chunk.records);
                 }
             }
@@ -132,16 +194,49 @@ pub(crate) async fn audit<R: MarketRecord>(
     }
     look_into_letters(&mut left, &mut found, context)?;
     let places = left.records.iter().map(|row| place(row.origin.as_ref()));
-    let invalid = left
-        .invalid
-        .iter()
-        .map(|(path, line)| format!("{path}:{line}"));
+    let invalid = left.invalid_places();
+    let invalid = invalid.iter().map(|(path, line)| format!("{path}:{line}"));
     found.nowhere = places.chain(invalid).take(TOLD).collect();
     Ok(found)
 }
 
 fn place(origin: Option<&Origin>) -> String {
     origin.map_or_else(|| "a row".to_owned(), |o| format!("{}:{}", o.path, o.line))
+}
+
+/// What is kept of a line, as one hash: its text, and its bytes where they are no text.
+fn content(text: &str, hex: Option<&str>) -> Content {
+    let mut hasher = Sha256::new();
+    hasher.update((text.len() as u64).to_le_bytes());
+    hasher.update(text);
+    hasher.update(hex.unwrap_or_default());
+    hasher.finalize().into()
+}
+
+/// Bytes as a letter keeps them.
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(digit).collect()
+}
+
+/// Whether two names lead to one file, or to one entry of one archive.
+fn is_same_place(one: &str, other: &str) -> bool {
+    one == other || resolved(one) == resolved(other)
+}
+
+/// The file itself and the entry in it.
+fn resolved(name: &str) -> (PathBuf, &str) {
+    let ends = name.match_indices('!').map(|(at, _)| at);
+    for end in ends.chain([name.len()]) {
+        let (path, entry) = name.split_at(end);
+        if let Ok(path) = Path::new(path).canonicalize()
+            && path.is_file()
+        {
+            return (path, entry);
+        }
+    }
+    (PathBuf::from(name), "")
 }
 
 /// The revisions that the rows of a file have, as the store remembers them.
@@ -186,7 +281,7 @@ async fn missing_in<R: MarketRecord>(
     rows.sort_by(|a, b| a.record.key_cmp(&b.record));
     let mut wanted = Wanted {
         records: rows,
-        invalid: BTreeSet::new(),
+        invalid: HashMap::new(),
     };
     let mut is_found = vec![false; wanted.records.len()];
     let mut stored = store.query::<R>(query_for(&wanted.records));
@@ -263,15 +358,7 @@ fn look_into_letters<R: MarketRecord>(
                 found.in_letters += left.prove(&mut is_found, record);
             }
         }
-        let text = |key: &str| letter.metadata.get(key).and_then(serde_json::Value::as_str);
-        let line = letter
-            .metadata
-            .get("line")
-            .and_then(serde_json::Value::as_u64);
-        if let Some((path, line)) = text("path").zip(line) {
-            let was_wanted = left.invalid.remove(&(path.into(), line));
-            found.in_letters += u64::from(was_wanted);
-        }
+        found.in_letters += left.prove_invalid(&letter);
     }
     left.keep(&is_found);
     Ok(())

@@ -1,5 +1,7 @@
-//! `mds wal`: looks into the folder of a durable queue, whether a process uses it or not.
+//! `mds wal`: looks into the folder of a durable queue, whether a process uses it or not, and keeps what
+//! a person says of its damage.
 
+mod accept;
 mod inspect;
 mod verify;
 
@@ -19,8 +21,10 @@ Examples:
   mds wal inspect queue
   mds wal verify queue/bars
   mds wal verify queue --json | jq .waiting
+  mds wal accept-damage queue/bars
 
-Nothing is changed and nothing is locked: the process that uses the queue may run meanwhile.";
+inspect and verify change nothing and lock nothing: the process that uses the queue may run
+meanwhile.";
 
 /// How the commands end, for their help.
 const EXIT_CODES: &str = "\
@@ -42,6 +46,8 @@ enum What {
     Inspect(inspect::Args),
     /// Read a durable queue from beginning to end, and show every part that is damaged
     Verify(verify::Args),
+    /// Say that what a durable queue has lost is known and settled, so that only new damage is told
+    AcceptDamage(accept::Args),
 }
 
 /// Runs the command.
@@ -49,6 +55,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     match &args.what {
         What::Inspect(args) => inspect::run(args),
         What::Verify(args) => verify::run(args, context),
+        What::AcceptDamage(args) => accept::run(args, context),
     }
 }
 

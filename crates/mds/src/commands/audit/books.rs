@@ -1,0 +1,221 @@
+//! `mds audit` without files: the books of durable queues.
+
+use std::path::Path;
+
+use mds_coordinator::DurableTotals;
+use mds_coordinator::dead_letter::{DeadLetterQueue, DlqOptions, LetterFilter};
+use mds_core::Kind;
+use mds_core::settings::QueueChoice;
+use serde_json::{Value, json};
+
+use super::{Args, check_store, look, records};
+use crate::context::Context;
+use crate::durable;
+use crate::exit::{Exit, Usage, told};
+use crate::lost::{Accepted, is_settled};
+use crate::output::{Out, grouped, note, table};
+use crate::runtime::block_on;
+
+/// What one queue says of itself.
+struct Book {
+    kind: Kind,
+    totals: DurableTotals,
+    /// What a person has said of its damage.
+    accepted: Option<Accepted>,
+    /// Letters of the kind that wait.
+    letters: u64,
+    /// Rows of the kind in the store.
+    stored: Option<u64>,
+}
+
+pub(super) fn run(args: &Args, kind: Option<Kind>, context: &Context) -> anyhow::Result<Exit> {
+    let QueueChoice::Disk(dir) = context.settings.queue() else {
+        let what = "name the durable queue, such as --queue disk:queue, or files to look for";
+        return Err(Usage::new(what).into());
+    };
+    let mut books = Vec::new();
+    let mut exit = Exit::Success;
+    for kind in Kind::ALL
+        .into_iter()
+        .filter(|k| kind.is_none_or(|one| one == *k))
+    {
+        match book(kind, &dir, context) {
+            Ok(Some(book)) => books.push(book),
+            Ok(None) => {}
+            Err(error) if error.is::<Usage>() => return Err(error),
+            Err(error) => {
+                note(format_args!("error: {}", told(&error)));
+                exit = Exit::Failure;
+            }
+        }
+    }
+    if books.is_empty() && exit == Exit::Success {
+        let what = format!("there is no durable queue in {}", dir.display());
+        return Err(Usage::new(what).into());
+    }
+    if !books.iter().all(Book::is_settled) {
+        exit = Exit::Failure;
+    }
+    tell_books(&books, args.json)?;
+    for book in &books {
+        tell_of_damage(book, &dir, context);
+    }
+    Ok(exit)
+}
+
+fn book(kind: Kind, dir: &Path, context: &Context) -> anyhow::Result<Option<Book>> {
+    let folder = dir.join(kind.as_str());
+    let Some(found) = look(&folder)? else {
+        return Ok(None);
+    };
+    let totals = durable::totals_of(&found);
+    let (store, stored) = stored(kind, context)?;
+    check_store(kind, &folder, &found, &store)?;
+    let letters = DeadLetterQueue::<Value>::at(context.dlq_path(kind), DlqOptions::default())?;
+    let of_kind = LetterFilter {
+        coord_id: Some(kind.as_str().to_owned()),
+        ..LetterFilter::default()
+    };
+    Ok(Some(Book {
+        kind,
+        accepted: Accepted::read(&folder, &totals)?,
+        totals,
+        letters: letters.histogram(of_kind)?.letters,
+        stored,
+    }))
+}
+
+impl Book {
+    /// Whether each record that was accepted has its fate, or a person has said that it needs none.
+    fn is_settled(&self) -> bool {
+        is_settled(&self.totals, self.accepted.as_ref())
+    }
+
+    /// Records that are accepted as lost.
+    fn lost_accepted(&self) -> u64 {
+        self.accepted
+            .as_ref()
+            .map_or(0, |accepted| accepted.records)
+    }
+
+    /// Whether the equation holds, and what there is to say to it.
+    fn verdict(&self) -> &'static str {
+        let has_lost = self.totals.lost() != Some(0);
+        match (self.totals.is_balanced(), has_lost, self.is_settled()) {
+            (true, false, _) => "yes",
+            (true, true, true) => "yes, damage accepted",
+            (true, true, false) => "yes, DAMAGED",
+            (false, _, true) => "NO, accepted",
+            (false, _, false) => "NO",
+        }
+    }
+}
+
+/// Says what is lost and accepted, and what can be done about what is not.
+fn tell_of_damage(book: &Book, dir: &Path, context: &Context) {
+    let folder = dir.join(book.kind.as_str());
+    let queue = folder.display();
+    if let Some(accepted) = &book.accepted {
+        let records = records(accepted.records);
+        let (was, is) = verbs(accepted.records);
+        let reason = accepted
+            .reason
+            .as_deref()
+            .map(|reason| format!(": {reason}"));
+        context.note(format_args!(
+            "{records} of {queue} {was} damaged and {is} accepted as lost since {}{}",
+            accepted.at,
+            reason.unwrap_or_default()
+        ));
+    }
+    let Some(lost) = book.totals.lost() else {
+        note(format_args!(
+            "{queue}: more records have a fate than were ever taken; is it a copy of an older one?"
+        ));
+        return;
+    };
+    let new = lost.saturating_sub(book.lost_accepted());
+    if new > 0 {
+        let (was, _) = verbs(new);
+        note(format_args!(
+            "{} of {queue} {was} damaged, or their acknowledgements were. `mds audit FILE...` tells \
+             whether the rows of their files are in; ingest what is missing again, and then `mds wal \
+             accept-damage {queue}` settles it",
+            records(new)
+        ));
+    }
+}
+
+fn verbs(count: u64) -> (&'static str, &'static str) {
+    if count == 1 {
+        ("was", "is")
+    } else {
+        ("were", "are")
+    }
+}
+
+/// The id of the store, and the rows of a kind in it.
+fn stored(kind: Kind, context: &Context) -> anyhow::Result<(String, Option<u64>)> {
+    let (id, stats) = block_on(async {
+        let store = context.open_for_reading().await?;
+        let (id, stats) = (store.id().to_owned(), store.stats().await);
+        store.close().await;
+        anyhow::Ok((id, stats?))
+    })?;
+    let of_kind = stats.kinds.iter().find(|stats| stats.kind == kind);
+    Ok((id, of_kind.map(|of_kind| of_kind.rows)))
+}
+
+fn tell_books(books: &[Book], is_json: bool) -> anyhow::Result<()> {
+    let mut out = Out::stdout();
+    if is_json {
+        let object = |book: &Book| {
+            let t = &book.totals;
+            json!({
+                "kind": book.kind.as_str(), "accepted": t.accepted, "written": t.written,
+                "superseded": t.superseded, "dead_lettered": t.dead_lettered,
+                "dropped": t.dropped, "damaged": t.damaged, "queued": t.queued,
+                "balanced": t.is_balanced(), "lost": t.lost(),
+                "lost_accepted": book.lost_accepted(), "letters_waiting": book.letters,
+                "rows_stored": book.stored,
+            })
+        };
+        out.json(&books.iter().map(object).collect())?;
+        return out.finish();
+    }
+    let names = [
+        "queue",
+        "accepted",
+        "=",
+        "written",
+        "+ superseded",
+        "+ dead-lettered",
+        "+ dropped",
+        "+ damaged",
+        "+ queued",
+        "balanced",
+        "letters waiting",
+        "rows stored",
+    ];
+    let mut rows = table(&names);
+    for book in books {
+        let t = &book.totals;
+        let stored = book.stored.map_or_else(|| "-".to_owned(), grouped);
+        rows.add_row([
+            book.kind.as_str().to_owned(),
+            grouped(t.accepted),
+            "=".to_owned(),
+            grouped(t.written),
+            grouped(t.superseded),
+            grouped(t.dead_lettered),
+            grouped(t.dropped),
+            grouped(t.damaged),
+            grouped(t.queued),
+            book.verdict().to_owned(),
+            grouped(book.letters),
+            stored,
+        ]);
+    }
+    out.table(&rows)?;
+    out.finish()
+}
