@@ -33,8 +33,8 @@ use tokio::sync::Notify;
 
 pub(crate) use intake::Intake;
 pub(crate) use refill::refill;
-pub use totals::DurableTotals;
 pub(crate) use totals::class_of;
+pub use totals::{DurableTotals, fate_of};
 
 /// Makes bytes of a record, and a record of bytes. The bytes may be read by a later version of the
 /// program: [`DurableOptions::identity`] says which one they are of.

@@ -26,6 +26,23 @@ pub(crate) fn class_of(fate: Fate) -> u8 {
     }
 }
 
+/// The fate that is counted under a number in [`Totals::settled`]; `None` where it has no meaning.
+pub fn fate_of(class: u8) -> Option<Fate> {
+    let reason = |first: u8| {
+        let place = usize::from(class.checked_sub(first)?);
+        Reason::ALL.get(place).copied()
+    };
+    let reasons = u8::try_from(Reason::ALL.len()).unwrap_or(0);
+    match class {
+        WRITTEN => Some(Fate::Written),
+        SUPERSEDED => Some(Fate::Superseded),
+        _ => match reason(REASONS) {
+            Some(reason) => Some(Fate::DeadLettered(reason)),
+            None => reason(REASONS + reasons).map(Fate::Dropped),
+        },
+    }
+}
+
 /// What became of all records that a durable queue has ever taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DurableTotals {
@@ -103,5 +120,9 @@ mod tests {
         );
         assert_eq!(dead, [2, 3, 4, 5, 6, 7]);
         assert_eq!(dropped, [8, 9, 10, 11, 12, 13]);
+        for class in 0..14 {
+            assert_eq!(fate_of(class).map(class_of), Some(class));
+        }
+        assert_eq!((fate_of(14), fate_of(255)), (None, None));
     }
 }

@@ -70,7 +70,7 @@ queue        q
 made for     bars, version 1
 waiting      3 records, from 2 on
 next record  5
-settled      1: 1 of class 3
+settled      1: 1 dead-lettered (retries_exhausted)
 checkpoint   all below 2 settled, all below 5 durable; written 2 times
 
 segment               first  last      size  waiting
@@ -180,7 +180,16 @@ fn all_queues_of_a_folder_are_shown() {
         (&first["salt"], &first["damages"]),
         (&json!(true), &json!([]))
     );
-    assert_eq!(first["checkpoint"]["settled"][3], json!(1));
+    let settled = &first["checkpoint"]["settled"];
+    assert_eq!(
+        (
+            &settled["written"],
+            &settled["dead_lettered"]["retries_exhausted"]
+        ),
+        (&json!(0), &json!(1))
+    );
+    let reasons = |fate: &str| settled[fate].as_object().unwrap().len();
+    assert_eq!((reasons("dead_lettered"), reasons("dropped")), (6, 6));
     let segment = json!({
         "file": SEGMENT, "number": 1, "first": 1, "end": 5, "bytes": 65_536, "waiting": 3,
         "settled": false,

@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+use mds_coordinator::{Fate, fate_of};
 use mds_wal::{FileInfo, Inspection, SegmentInfo, Totals};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{EXIT_CODES, Which, damage_table, exit_of, json_of_damages, records};
 use crate::commands::stats::bytes;
@@ -64,7 +65,7 @@ fn json_of(dir: &Path, found: &Inspection) -> Value {
     let checkpoint = found.checkpoint.map(|c| {
         json!({
             "generation": c.generation, "floor": c.floor, "end": c.end,
-            "settled": c.totals.settled, "damaged": c.totals.damaged, "void": c.totals.void,
+            "settled": json_of_settled(&c.totals), "damaged": c.totals.damaged, "void": c.totals.void,
         })
     });
     json!({
@@ -140,12 +141,45 @@ fn waiting(found: &Inspection) -> String {
     format!("{records}, from {} on", first.first.max(floor))
 }
 
-/// How many records were settled, by the kinds of their owner.
+/// The numbers of settled records, each with its fate; `None` for a number that no fate has.
+fn fates(totals: &Totals) -> impl Iterator<Item = (Option<Fate>, u64)> {
+    (0..).map(fate_of).zip(totals.settled)
+}
+
+/// How many records were settled, by their fates.
+fn json_of_settled(totals: &Totals) -> Value {
+    let (mut settled, mut other) = (Map::new(), 0);
+    let (mut dead_lettered, mut dropped) = (Map::new(), Map::new());
+    for (fate, count) in fates(totals) {
+        let (fates, name) = match fate {
+            Some(Fate::Written) => (&mut settled, "written"),
+            Some(Fate::Superseded) => (&mut settled, "superseded"),
+            Some(Fate::DeadLettered(reason)) => (&mut dead_lettered, reason.as_str()),
+            Some(Fate::Dropped(reason)) => (&mut dropped, reason.as_str()),
+            None => {
+                other += count;
+                continue;
+            }
+        };
+        fates.insert(name.to_owned(), count.into());
+    }
+    settled.insert("dead_lettered".to_owned(), dead_lettered.into());
+    settled.insert("dropped".to_owned(), dropped.into());
+    settled.insert("other".to_owned(), other.into());
+    settled.into()
+}
+
+/// How many records were settled, by their fates.
 fn settled(totals: &Totals) -> String {
-    let kinds = totals.settled.iter().enumerate();
-    let mut parts: Vec<String> = kinds
-        .filter(|(_, count)| **count > 0)
-        .map(|(class, count)| format!("{count} of class {class}"))
+    let mut parts: Vec<String> = fates(totals)
+        .filter(|(_, count)| *count > 0)
+        .map(|(fate, count)| match fate {
+            Some(Fate::Written) => format!("{count} written"),
+            Some(Fate::Superseded) => format!("{count} superseded"),
+            Some(Fate::DeadLettered(reason)) => format!("{count} dead-lettered ({reason})"),
+            Some(Fate::Dropped(reason)) => format!("{count} dropped ({reason})"),
+            None => format!("{count} otherwise"),
+        })
         .collect();
     if totals.damaged > 0 {
         parts.push(format!("{} damaged", totals.damaged));
