@@ -351,6 +351,13 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         Some(durable.queue.stats())
     }
 
+    /// Takes no record any more, from now on; [`stop`](Self::stop) does that first. Submits that wait
+    /// for room give their records back, those on their way to the disk are answered as the disk answers,
+    /// and what was accepted is worked on.
+    pub fn close_intake(&self) {
+        self.context.queue.close();
+    }
+
     /// Ends the coordinator; returns within `timeout` and a second.
     ///
     /// Intake closes at once, and producers that wait for room get their records back. With

@@ -18,6 +18,8 @@ use crate::output::{Out, grouped, note, unless_closed};
 pub(super) struct Tally {
     /// Records that the coordinator accepted.
     pub(super) accepted: u64,
+    /// Records that were handed in, and on which the disk of the queue has not answered before the end.
+    pub(super) unanswered: u64,
     /// Rows that are no records; each has its letter.
     pub(super) invalid: u64,
     /// Records that were not accepted.
@@ -60,6 +62,13 @@ impl Tally {
     /// Records that the inputs held, as far as they were taken.
     pub(super) const fn read(&self) -> u64 {
         self.accepted + self.invalid + self.refused
+    }
+
+    /// Counts what has become of the records without an answer, by what the coordinator says to have
+    /// accepted. What it has not is not taken.
+    pub(super) fn answer(&mut self, submitted: u64) {
+        let most = self.accepted + std::mem::take(&mut self.unanswered);
+        self.accepted = submitted.clamp(self.accepted, most);
     }
 
     /// Counts records that were not accepted, and notes where they stand; they follow each other.
@@ -383,5 +392,26 @@ impl Report {
         note(format_args!(
             "to resume, {again}: rows that are in already write nothing"
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_without_an_answer_are_taken_as_far_as_the_coordinator_says_so() {
+        let read = |submitted| {
+            let mut tally = Tally {
+                accepted: 100,
+                unanswered: 50,
+                ..Tally::default()
+            };
+            tally.answer(submitted);
+            tally.read()
+        };
+        assert_eq!([100, 120, 150].map(read), [100, 120, 150]);
+        // Books that do not balance stay so.
+        assert_eq!([99, 151].map(read), [100, 150]);
     }
 }

@@ -117,7 +117,8 @@ where
     if let Some(metrics) = metrics {
         metrics.abort();
     }
-    let tally = run.tally().clone();
+    let mut tally = run.tally().clone();
+    tally.answer(stopped.stats.submitted);
     let report = Report {
         kind: R::KIND,
         tally,
