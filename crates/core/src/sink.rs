@@ -98,9 +98,11 @@ impl<T> Batch<T> {
 pub enum RowOutcome {
     /// The row is committed.
     Written,
-    /// The store already had exactly this row, with this revision.
+    /// The store already had exactly this row, with this revision. Of equal rows of a batch, one at most
+    /// is answered so: after an attempt whose answer was lost, it counts as written.
     Same,
-    /// The store, or another row of this batch, has a row of higher rank for the key.
+    /// The store has a row of higher rank for the key, or another row of this batch has one that is not
+    /// lower.
     Superseded,
     /// The store refused this row.
     Rejected {

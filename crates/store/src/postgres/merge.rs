@@ -155,17 +155,13 @@ impl<'a, R: Record> Work<'a, R> {
                 _ => {
                     group.is_done = true;
                     let best = self.rows[winner as usize];
-                    let superseded = self.outcomes[winner as usize] == RowOutcome::Superseded;
                     for loser in &group.positions[group.cursor + 1..] {
                         let row = self.rows[*loser as usize];
                         let is_equal = best.rank_cmp(row) == Ordering::Equal;
                         self.conflicts[*loser as usize] |=
                             !is_equal && best.revision() == row.revision();
-                        self.outcomes[*loser as usize] = if is_equal && !superseded {
-                            RowOutcome::Same
-                        } else {
-                            RowOutcome::Superseded
-                        };
+                        // Not `Same`, which after a lost answer would say that it was written.
+                        self.outcomes[*loser as usize] = RowOutcome::Superseded;
                     }
                 }
             }

@@ -202,14 +202,11 @@ impl<R: Layout, T: Borrow<R> + Send + Sync + 'static> RowsJob<R, T> {
             let record = rows[place.row as usize];
             let outcome = if let Some(winner) = winner {
                 let best = rows[winner as usize];
-                match (best.rank_cmp(record), &self.outcomes[winner as usize]) {
-                    (Ordering::Equal, RowOutcome::Superseded) => RowOutcome::Superseded,
-                    (Ordering::Equal, _) => RowOutcome::Same,
-                    _ => {
-                        self.conflicts += u64::from(best.revision() == record.revision());
-                        RowOutcome::Superseded
-                    }
-                }
+                let is_equal = best.rank_cmp(record) == Ordering::Equal;
+                let is_conflict = !is_equal && best.revision() == record.revision();
+                self.conflicts += u64::from(is_conflict);
+                // Not `Same`, which after a lost answer would say that it was written.
+                RowOutcome::Superseded
             } else {
                 match self.write(record, place, tx, table)? {
                     rejected @ RowOutcome::Rejected { .. } => rejected,

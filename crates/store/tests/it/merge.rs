@@ -33,7 +33,13 @@ async fn one_batch_writes_the_best_row_of_each_key(store: Store) {
     let report = write(&store, rows).await;
     is(
         &report.outcomes,
-        &["superseded", "written", "superseded", "same", "written"],
+        &[
+            "superseded",
+            "written",
+            "superseded",
+            "superseded",
+            "written",
+        ],
     );
     assert_eq!(report.conflicts, 0);
     assert_eq!(all::<Bar>(&store).await, [bar(0, 3.0, 3), bar(1, 9.0, 1)]);

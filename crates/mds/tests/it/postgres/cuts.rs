@@ -24,6 +24,32 @@ fn by_chance(random: Arc<Mutex<fastrand::Rng>>, cuts: u64) -> impl FnMut() -> At
     }
 }
 
+/// Each row comes twice, one right after the other, so that both are in one batch: however often its
+/// COMMIT loses its answer, one of them was written and the other one was not.
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_rows_of_a_batch_whose_answer_was_lost_are_counted_as_one_written() {
+    let Some(server) = Server::find().await else {
+        return;
+    };
+    let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed())));
+    let proxy = Proxy::start(server.address).await;
+    let url = server.url(proxy.address, "");
+    server.admin.batch_execute("TRUNCATE bars").await.unwrap();
+    let writing = Writing::start(&url, quick(), |c| c.batch_size(100)).await;
+    let rows = ROWS / 4;
+    for revision in 1..=2 {
+        proxy.at_commit(by_chance(Arc::clone(&random), CUTS));
+        let twice = (0..rows).flat_map(|n| [bar(n, revision), bar(n, revision)]);
+        writing.submit(twice).await;
+        writing.flush().await;
+    }
+    let (stats, letters) = writing.stop().await;
+    assert!(proxy.cuts().1 >= 50, "{:?}", proxy.cuts());
+    assert_eq!((stats.written, stats.superseded), (2 * rows, 2 * rows));
+    assert_eq!(letters, 0);
+    assert_eq!(server.rows_and_keys().await, (rows, rows));
+}
+
 /// New rows, then newer revisions of them, in large batches and in small ones: every way of
 /// writing has its connections cut around COMMIT.
 #[tokio::test(flavor = "multi_thread")]

@@ -38,12 +38,7 @@ impl<R: Record> Model<R> {
             for loser in places.into_iter().filter(|p| *p != best) {
                 let rank = batch[loser].rank_cmp(&batch[best]);
                 conflicts += u64::from(conflict(rank, &batch[loser], &batch[best]));
-                let is_same = rank.is_eq() && outcomes[best] != RowOutcome::Superseded;
-                outcomes[loser] = if is_same {
-                    RowOutcome::Same
-                } else {
-                    RowOutcome::Superseded
-                };
+                outcomes[loser] = RowOutcome::Superseded;
             }
         }
         (outcomes, conflicts)
