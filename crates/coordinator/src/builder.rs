@@ -294,7 +294,9 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
             workers: self.workers,
             workers_max: self.workers_max.max(self.workers),
         };
-        let durable = self.durable.map(|queue| Arc::new(Durable::new(queue)));
+        let durable = self
+            .durable
+            .map(|queue| Arc::new(Durable::new(queue, coord_id.clone())));
         let queue = window(self.queue, self.size_of, durable.as_ref());
         let letters = Arc::new(Letters {
             queue: queue.clone(),
@@ -335,7 +337,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
         let refill = context.durable.as_ref().map(|durable| {
             begin(durable, &context);
             let (durable, queue) = (Arc::clone(durable), context.queue.clone());
-            tokio::spawn(durable::refill(durable, queue, coord_id.clone()))
+            tokio::spawn(durable::refill(durable, queue))
         });
         let sink = Arc::new(self.sink);
         let tasks = Tasks {

@@ -387,7 +387,7 @@ impl<T: Send + Sync + 'static> Context<T> {
         let (used, limit) = durable.map_or((0, 0), |d| d.queue.wal.bytes_in_use());
         set(&families.durable_bytes, count(used));
         set(&families.durable_max_bytes, count(limit));
-        let failing = durable.is_some_and(|durable| durable.error().is_some());
+        let failing = durable.is_some_and(|durable| durable.errors().next().is_some());
         set(&families.durable_failing, i64::from(failing));
         // There from the beginning, with nothing in it, as all others are.
         drop(families.fsync_latency.get_or_create(&labels));

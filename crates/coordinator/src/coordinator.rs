@@ -32,6 +32,8 @@ use crate::scaler::ScaleReason;
 const EVICTED: usize = 4_096;
 /// How long a producer waits for room on the disk before it looks again.
 const ROOM_AGAIN: Duration = Duration::from_millis(100);
+/// The same where it makes the room itself, and more of the oldest are on their way into the window.
+const ROOM_SOON: Duration = Duration::from_millis(1);
 /// How long a stop works on the records that its deadline left over.
 const LAST_LETTERS: Duration = Duration::from_secs(1);
 
@@ -273,6 +275,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
             resolved,
             outstanding,
             circuit: self.context.circuit(),
+            unreadable: self.context.queue.unreadable(),
         }
     }
 
@@ -303,8 +306,9 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         if context.letters.failing.load(Ordering::Relaxed) {
             reasons.push(Degraded::DeadLettersFailing);
         }
-        if let Some(error) = context.durable.as_ref().and_then(|durable| durable.error()) {
-            reasons.push(Degraded::DurableQueueFailing { error });
+        if let Some(durable) = &context.durable {
+            let errors = durable.errors();
+            reasons.extend(errors.map(|error| Degraded::DurableQueueFailing { error }));
         }
         let alive = context.workers_alive.load(Ordering::Relaxed);
         let wanted = context.worker_limit();
@@ -406,6 +410,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
             Some(tasks) => tasks.end(deadline).await,
             None => None,
         };
+        let unreadable = context.queue.unreadable();
         if let Some(durable) = &context.durable {
             context.queue.park();
             let closing = Arc::clone(durable);
@@ -421,6 +426,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
             handed_back,
             handed_back_shared,
             timed_out: in_time.is_err(),
+            unreadable,
         }
     }
 
@@ -536,35 +542,39 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     ) -> Result<usize, Refusal> {
         let queue = &self.context.queue;
         loop {
-            // Before the try, so that room made meanwhile is not missed.
-            let room = durable.queue.wal.room();
-            tokio::pin!(room);
             match durable.submit(queue, items).await {
                 Err(Refusal::QueueFull) => {}
                 other => return other,
             }
+            let mut again = ROOM_AGAIN;
             match queue.strategy() {
                 OverflowStrategy::Error => return Err(Refusal::QueueFull),
                 OverflowStrategy::Block => {}
-                OverflowStrategy::DropOldest => self.evict(items.len().min(EVICTED)).await?,
+                OverflowStrategy::DropOldest => {
+                    if self.evict(items.len().min(EVICTED)).await? > 0 {
+                        again = ROOM_SOON;
+                    }
+                }
             }
             tokio::select! {
-                () = room => {}
+                () = durable.queue.wal.room() => {}
                 () = queue.closed() => return Err(Refusal::Closed),
-                // Rooms may have been made and taken before we listened.
-                () = tokio::time::sleep(ROOM_AGAIN) => {}
+                // Room may have been made before we listened.
+                () = tokio::time::sleep(again) => {}
             }
         }
     }
 
-    /// Gives the oldest records that no worker holds up, to make room for as many newer ones.
-    async fn evict(&self, rows: usize) -> Result<(), Refusal> {
+    /// Gives the oldest records that no worker holds up, to make room for as many newer ones; answers
+    /// how many.
+    async fn evict(&self, rows: usize) -> Result<usize, Refusal> {
         let place = if self.context.letters.sink.is_some() {
             Some(self.place_of_letter().await.ok_or(Refusal::Closed)?)
         } else {
             None
         };
         let evicted = self.context.queue.evict(rows);
+        let count = evicted.iter().map(|taken| taken.positions.len()).sum();
         let jobs = self.overflow_jobs(evicted);
         match place {
             Some(place) if !jobs.is_empty() => place.send(jobs),
@@ -572,7 +582,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
                 .iter()
                 .for_each(|job| self.context.letters.drop_rows(job)),
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Pushes as many records as fit after the oldest have gone.
@@ -749,6 +759,9 @@ impl<T: Send + Sync + 'static> Drop for WriteCoordinator<T> {
         let context = &self.context;
         context.queue.close();
         context.raise(Phase::Halted);
+        if let Some(refill) = tasks.as_ref().and_then(|tasks| tasks.refill.as_ref()) {
+            refill.abort();
+        }
         if let Some(durable) = &context.durable {
             context.queue.park();
             durable.queue.wal.close();

@@ -51,6 +51,16 @@ pub enum Degraded {
     },
 }
 
+/// Records of a durable queue that can be neither decoded nor set aside, since the disk is full or
+/// read-only. They stay in the queue and are tried again; [`Degraded::DurableQueueFailing`] says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// How many they are.
+    pub records: u64,
+    /// The number of the first.
+    pub first: u64,
+}
+
 /// The answer of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlushReport {
@@ -60,12 +70,15 @@ pub struct FlushReport {
     pub outstanding: usize,
     /// The circuit at the end of the flush.
     pub circuit: CircuitState,
+    /// Records for which a flush waits in vain, for now.
+    pub unreadable: Option<Unreadable>,
 }
 
 /// The answer of a stop: every record's fate, and the records that have no other place to go.
 #[derive(Debug)]
 pub struct StopReport<T> {
-    /// The books at the end: nothing is queued or in flight.
+    /// The books at the end: nothing is in flight, and `queued` is what a durable queue keeps for the
+    /// next start.
     pub stats: Stats,
     /// Records that were dropped (`shutdown`) because no dead letters took them, for the caller to
     /// keep.
@@ -74,4 +87,7 @@ pub struct StopReport<T> {
     pub handed_back_shared: Vec<mds_core::Batch<T>>,
     /// Whether the deadline passed before every record was written.
     pub timed_out: bool,
+    /// Records among those still `queued` that were kept from being written by nothing but
+    /// themselves.
+    pub unreadable: Option<Unreadable>,
 }

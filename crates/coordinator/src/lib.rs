@@ -81,9 +81,12 @@ pub use breaker::{CircuitBreaker, CircuitOpenError, CircuitState, Permit};
 pub use builder::{ConfigError, CoordinatorBuilder};
 pub use coordinator::{SubmitManyError, WriteCoordinator};
 pub use dead_letter::{DeadLetterQueue, DlqRecord, Reason};
-pub use durable::{Codec, DurableOptions, DurableQueue, DurableTotals, fate_of, waiting_records};
+pub use durable::{
+    ClockError, ClockStart, Codec, DurableClock, DurableOptions, DurableQueue, DurableTotals,
+    fate_of, waiting_records,
+};
 pub use feedback::{CallbackGuard, FeedbackBus, FeedbackSubscriber, feedback_bus};
-pub use health::{CoordinatorHealth, Degraded, FlushReport, StopReport};
+pub use health::{CoordinatorHealth, Degraded, FlushReport, StopReport, Unreadable};
 pub use letters::{Cause, DeadLetters, DescribeFn, DropCallback};
 pub use metrics::{Exposition, Metrics};
 pub use overflow::{OverflowStrategy, OverflowStrategyError, QueueFullError, Refusal, SubmitError};

@@ -15,6 +15,7 @@ mod confirm;
 mod context;
 mod durable;
 mod exit;
+mod log_lines;
 mod lost;
 mod output;
 mod pipeline;
@@ -30,6 +31,7 @@ use clap::Parser;
 use crate::cli::Cli;
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::log_lines::LogLines;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -37,7 +39,9 @@ fn main() -> ExitCode {
         Err(error) => return exit::of_usage(&error).into(),
     };
     install_logging(&cli);
-    run(cli).unwrap_or_else(|error| exit::report(&error)).into()
+    let exit = run(cli);
+    log_lines::tell_rest();
+    exit.unwrap_or_else(|error| exit::report(&error)).into()
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
@@ -47,8 +51,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     cli.command.run(&context)
 }
 
-/// Logs go to standard error: warnings and errors, more with each `-v`, errors only with `-q`. A
-/// command that makes faults tells of them itself.
+/// Logs go to standard error: warnings and errors, more with each `-v`, errors only with `-q`. Lines
+/// that repeat are told once in ten seconds. A command that makes faults tells of them itself.
 fn install_logging(cli: &Cli) {
     use tracing_subscriber::filter::LevelFilter;
 
@@ -61,12 +65,16 @@ fn install_logging(cli: &Cli) {
         (false, 2) => LevelFilter::DEBUG,
         (false, _) => LevelFilter::TRACE,
     };
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let format = tracing_subscriber::fmt::format()
+        .with_target(false)
+        .with_ansi(is_terminal);
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_target(false)
+        .with_ansi(is_terminal)
         // A standard error that nobody reads any more is no reason to fail, or to panic.
         .log_internal_errors(false)
+        .event_format(LogLines(format))
         .init();
 }

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use mds_wal::{AppendError, CommitError};
+use mds_wal::{AppendError, CommitError, WalOptions};
 use tokio::sync::oneshot;
 
-use super::{Durable, DurableQueue, now_micros};
+use super::{Durable, DurableQueue, Trouble, now_micros};
 use crate::overflow::Refusal;
 use crate::queue::{BoundedQueue, Incoming};
 
@@ -59,17 +59,23 @@ enum Unappended {
 }
 
 impl<T: Send + Sync + 'static> Durable<T> {
-    pub(crate) fn new(queue: DurableQueue<T>) -> Self {
+    pub(crate) fn new(queue: DurableQueue<T>, coord_id: String) -> Self {
         let cursor = queue.recovery().first;
+        // What is not sealed yet keeps its room, however empty the queue is.
+        let (_, limit) = queue.wal.bytes_in_use();
+        let largest = usize::try_from(limit / 2).unwrap_or(usize::MAX);
         Self {
+            largest: largest.min(WalOptions::default().max_record),
             queue,
             intake: std::sync::Mutex::new(Intake {
                 waiting: VecDeque::new(),
                 cursor,
             }),
             refill: tokio::sync::Notify::new(),
-            failing: std::sync::Mutex::default(),
-            refusing: std::sync::Mutex::default(),
+            coord_id,
+            writing: Trouble::default(),
+            reading: Trouble::default(),
+            holding: Trouble::default(),
         }
     }
 
@@ -174,14 +180,19 @@ impl<T: Send + Sync + 'static> Durable<T> {
                 break;
             }
             if !window.takes(item) {
-                if start == 0 {
-                    return Err(Unappended::Refused(Refusal::TooLarge));
-                }
                 break;
             }
             encoded.bytes.extend_from_slice(&now);
             self.queue.codec.encode(item, &mut encoded.bytes);
+            if encoded.bytes.len() - start > self.largest {
+                encoded.bytes.truncate(start);
+                break;
+            }
             encoded.ends.push(encoded.bytes.len());
+        }
+        // Those before one that is too large are taken, and then it comes first.
+        if encoded.ends.is_empty() && !items.is_empty() {
+            return Err(Unappended::Refused(Refusal::TooLarge));
         }
         Ok(encoded)
     }
@@ -193,9 +204,10 @@ impl<T: Send + Sync + 'static> Durable<T> {
         range: &Range<u64>,
         result: &Result<(), CommitError>,
     ) {
-        let mut refusing = self.refusing.lock().unwrap_or_else(PoisonError::into_inner);
-        *refusing = result.as_ref().err().map(ToString::to_string);
-        drop(refusing);
+        // Each failure is told by the thread that writes.
+        let over = "records are made durable again";
+        let error = result.as_ref().err().map(ToString::to_string);
+        self.writing.note(&self.coord_id, None, over, error);
         let mut intake = self.lock();
         while intake.waiting.front().is_some_and(|w| w.first < range.end) {
             let Some(waiting) = intake.waiting.pop_front() else {

@@ -16,13 +16,15 @@
 //!   never before. What a stop leaves over stays, and is recovered by the next start.
 //! - Numbers of fates are kept with what is settled, in the same checkpoint.
 
+mod clock;
 mod intake;
 mod refill;
 mod totals;
+mod trouble;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mds_wal::{
@@ -31,10 +33,12 @@ use mds_wal::{
 };
 use tokio::sync::Notify;
 
+pub use clock::{ClockError, ClockStart, DurableClock};
 pub(crate) use intake::Intake;
 pub(crate) use refill::refill;
 pub(crate) use totals::class_of;
 pub use totals::{DurableTotals, fate_of};
+use trouble::Trouble;
 
 /// Makes bytes of a record, and a record of bytes. The bytes may be read by a later version of the
 /// program: [`DurableOptions::identity`] says which one they are of.
@@ -56,7 +60,8 @@ pub struct DurableOptions {
     /// What the records are: their kind, the version of their bytes, the store that they are for. A
     /// folder that says something else is refused. Default: empty.
     pub identity: String,
-    /// Bytes that may be used on the disk; at least 256 KiB. Default: 4 GiB.
+    /// Bytes that may be used on the disk; at least 256 KiB. A record is refused as too large from
+    /// 16 MiB on, or from half of what is left of them beside two segments. Default: 4 GiB.
     pub max_bytes: u64,
     /// Default: one sync for all that has gathered.
     pub fsync: FsyncPolicy,
@@ -225,10 +230,15 @@ pub(crate) struct Durable<T> {
     pub(crate) queue: DurableQueue<T>,
     pub(crate) intake: Mutex<Intake<T>>,
     pub(crate) refill: Notify,
-    /// Reading the backlog fails: its records wait.
-    failing: Mutex<Option<String>>,
-    /// The latest records were not made durable.
-    refusing: Mutex<Option<String>>,
+    coord_id: String,
+    /// Bytes of the largest record that always finds room in the end.
+    largest: usize,
+    /// Making records durable.
+    writing: Trouble,
+    /// Reading the backlog; its records wait.
+    reading: Trouble,
+    /// Setting aside what nobody can read; it waits.
+    holding: Trouble,
 }
 
 impl<T> fmt::Debug for Durable<T> {
@@ -241,12 +251,9 @@ impl<T> fmt::Debug for Durable<T> {
 
 impl<T> Durable<T> {
     /// Why records are not made durable, or cannot be read, at the moment.
-    pub(crate) fn error(&self) -> Option<String> {
-        let error = |of: &Mutex<Option<String>>| {
-            let error = of.lock().unwrap_or_else(PoisonError::into_inner);
-            error.clone()
-        };
-        error(&self.refusing).or_else(|| error(&self.failing))
+    pub(crate) fn errors(&self) -> impl Iterator<Item = String> {
+        let all = [&self.writing, &self.reading, &self.holding];
+        all.into_iter().filter_map(Trouble::error)
     }
 }
 

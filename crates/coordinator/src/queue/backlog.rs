@@ -12,6 +12,7 @@ use mds_core::BackpressureLevel;
 
 use super::state::{RowMeta, State, resolve_epoch};
 use super::{BoundedQueue, QueueConfig};
+use crate::health::Unreadable;
 
 /// Numbers of records, as ranges.
 #[derive(Debug, Default)]
@@ -140,8 +141,28 @@ impl<T> State<T> {
         }
     }
 
+    /// The oldest records of the backlog can be neither read nor set aside.
+    fn hold(&mut self, seq: u64) {
+        if let Some(epoch) = self.take_backlog() {
+            self.held.push_back((epoch, seq));
+        }
+    }
+
+    /// So many of those that were held, the first ones, are set aside.
+    fn release(&mut self, rows: usize) {
+        for _ in 0..rows {
+            let Some((epoch, _)) = self.held.pop_front() else {
+                return;
+            };
+            resolve_epoch(&mut self.outstanding, epoch);
+            self.stats.queued -= 1;
+            self.stats.damaged += 1;
+        }
+    }
+
     /// Makes everything backlog; what settles later settles nothing.
     fn park(&mut self) {
+        self.held.clear();
         self.leases.clear();
         self.fresh.clear();
         self.meta.clear();
@@ -184,19 +205,51 @@ impl<T> BoundedQueue<T> {
 
     /// Puts the oldest records of the backlog into the lanes, as far as there is room; answers how
     /// many. Those that have found none are still in `items`.
-    pub(crate) fn deliver(&self, items: &mut VecDeque<Incoming<T>>, damaged: u64) -> usize {
+    pub(crate) fn deliver(&self, items: &mut VecDeque<Incoming<T>>) -> usize {
         let mut state = self.lock();
-        state.damage(damaged);
-        let delivered = self.deliver_into(&mut state, items);
+        self.deliver_into(&mut state, items)
+    }
+
+    /// The oldest records of the backlog turned out to be damaged.
+    pub(crate) fn damage(&self, rows: u64) {
+        if rows > 0 {
+            self.resolve(|state| state.damage(rows));
+        }
+    }
+
+    /// The oldest records of the backlog can be neither read nor set aside.
+    pub(crate) fn hold(&self, numbers: impl Iterator<Item = u64>) {
+        let mut state = self.lock();
+        numbers.for_each(|seq| state.hold(seq));
+    }
+
+    /// So many of those that are held, the first ones, are set aside by now.
+    pub(crate) fn release(&self, rows: usize) {
+        if rows > 0 {
+            self.resolve(|state| state.release(rows));
+        }
+    }
+
+    /// Records that can be neither read nor set aside.
+    pub(crate) fn unreadable(&self) -> Option<Unreadable> {
+        let state = self.lock();
+        let (_, first) = state.held.front()?;
+        Some(Unreadable {
+            records: state.held.len() as u64,
+            first: *first,
+        })
+    }
+
+    /// Gives records of the disk their fate, and tells who waits for it.
+    fn resolve(&self, change: impl FnOnce(&mut State<T>)) {
+        let mut state = self.lock();
+        change(&mut state);
         let is_over = state.is_closed() && state.is_settled();
         drop(state);
-        if damaged > 0 {
-            self.shared.settled.notify_waiters();
-        }
+        self.shared.settled.notify_waiters();
         if is_over {
             self.shared.work.notify_waiters();
         }
-        delivered
     }
 
     fn deliver_into(&self, state: &mut State<T>, items: &mut VecDeque<Incoming<T>>) -> usize {
@@ -222,11 +275,24 @@ impl<T> BoundedQueue<T> {
     /// pay to ask yet, or nothing is on the disk only.
     pub(crate) fn wanted(&self) -> Option<(usize, usize)> {
         let state = self.lock();
+        // Whoever ends leaves them to the next start.
+        if state.mode == super::state::Mode::Halted {
+            return None;
+        }
         let config = &self.shared.config;
         let (rows, bytes) = state.window(config);
         let pays = rows >= state.backlog_rows.min(config.capacity.div_ceil(2));
         let wanted = rows.min(state.backlog_rows);
         (wanted > 0 && (pays && bytes > 0 || state.size() == 0)).then_some((wanted, bytes.max(1)))
+    }
+
+    /// There is more room in the lanes: records may come in from the disk.
+    pub(super) fn ask_for_refill(&self, state: &State<T>) {
+        if let Some(disk) = &self.shared.config.disk
+            && state.backlog_rows > 0
+        {
+            (disk.refill)();
+        }
     }
 
     /// Takes the oldest records of the lanes, to be given up.
@@ -240,6 +306,8 @@ impl<T> BoundedQueue<T> {
             left -= taken.positions.len().min(left);
             evicted.push(taken);
         }
+        // Where more have to go, they have to come in first.
+        self.ask_for_refill(&state);
         evicted
     }
 

@@ -616,11 +616,7 @@ impl<T> BoundedQueue<T> {
         if state.waiters > 0 {
             self.shared.room.notify_waiters();
         }
-        if let Some(disk) = &self.shared.config.disk
-            && state.backlog_rows > 0
-        {
-            (disk.refill)();
-        }
+        self.ask_for_refill(state);
         // The next batch, or the time of the next record, is another worker's.
         if state.size() > 0 && state.idle_workers > 0 {
             self.shared.work.notify_one();

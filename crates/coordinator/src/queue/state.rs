@@ -143,6 +143,8 @@ pub(crate) struct State<T> {
     pub(super) backlog: VecDeque<(u32, usize)>,
     /// Their number.
     pub(super) backlog_rows: usize,
+    /// Records of a durable queue that can be neither read nor set aside: flush generation, number.
+    pub(super) held: VecDeque<(u32, u64)>,
     /// Records queued or leased that are suspects.
     pub(super) suspects: usize,
     /// Whether the last lease came from the returned lane.
@@ -170,6 +172,7 @@ impl<T> State<T> {
             outstanding: VecDeque::from([(0, 0)]),
             backlog: VecDeque::new(),
             backlog_rows: 0,
+            held: VecDeque::new(),
             suspects: 0,
             took_returned: false,
             mode: Mode::Open,
@@ -199,7 +202,8 @@ impl<T> State<T> {
     }
 
     pub(crate) fn is_settled(&self) -> bool {
-        self.size() == 0 && self.leases.is_empty() && self.backlog_rows == 0
+        let is_on_disk = self.backlog_rows > 0 || !self.held.is_empty();
+        self.size() == 0 && self.leases.is_empty() && !is_on_disk
     }
 
     /// Whether one more record of `bytes` has room.

@@ -8,14 +8,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mds_coordinator::{
     Codec, Degraded, DurableOptions, DurableQueue, DurableTotals, ErrorKind, OverflowStrategy,
-    Reason, Refusal, WriteCoordinator,
+    Reason, Refusal, Unreadable, WriteCoordinator,
 };
 use mds_wal::sim::{Fault, SimStorage};
 
-use crate::support::{Act, FakeLetters, FakeSink, Peek, Poison, builder, secs};
+use crate::support::{Act, FakeLetters, FakeSink, Peek, Poison, builder, millis, secs};
 
 /// A number that the codec does not know.
 const UNKNOWN: u64 = u64::MAX;
+/// One at which it panics.
+const PANICS: u64 = u64::MAX - 1;
+/// One of 200,000 bytes.
+const LARGE: u64 = u64::MAX - 2;
 
 struct Numbers;
 
@@ -23,13 +27,15 @@ impl Codec<u64> for Numbers {
     fn encode(&self, item: &u64, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&item.to_le_bytes());
         // As long as a bar.
-        bytes.resize(bytes.len() + 92, 7);
+        let rest = if *item == LARGE { 199_992 } else { 92 };
+        bytes.resize(bytes.len() + rest, 7);
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<u64, String> {
         let number = bytes.first_chunk().map(|b| u64::from_le_bytes(*b));
         match number {
             Some(UNKNOWN) | None => Err("that number is not known".to_owned()),
+            Some(PANICS) => panic!("that number is too much"),
             Some(number) => Ok(number),
         }
     }
@@ -462,6 +468,90 @@ async fn damage_costs_what_it_hit_and_is_counted() {
     assert_eq!(totals(&storage).damaged, 2);
 }
 
+/// A queue of 200 records of which number 101 is none of this program, on a disk without room for
+/// new files.
+async fn full_disk_with_an_unknown_record(seed: u64) -> (SimStorage, DurableQueue<u64>) {
+    let storage = SimStorage::new(seed);
+    let (sink, _, _) = held();
+    let coordinator = builder(sink)
+        .durable_queue(queue(&storage))
+        .start()
+        .unwrap();
+    submit(&coordinator, 0..100).await;
+    coordinator.submit(UNKNOWN).await.unwrap();
+    submit(&coordinator, 101..200).await;
+    drop(coordinator);
+    let storage = storage.restart();
+    let queue = queue(&storage);
+    storage.set_capacity(storage.used());
+    (storage, queue)
+}
+
+/// A record that can be neither decoded nor set aside: the others are written, a flush ends and names
+/// it, and when there is room it is set aside.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_set_aside_is_named_and_tried_again() {
+    let (storage, queue) = full_disk_with_an_unknown_record(15).await;
+    let (sink, peek) = FakeSink::writing();
+    let coordinator = builder(sink)
+        .capacity(50)
+        .durable_queue(queue)
+        .start()
+        .unwrap();
+    let mut report = coordinator.flush(secs(0)).await;
+    while report.outstanding > 1 || report.unreadable.is_none() {
+        report = coordinator.flush(millis(20)).await;
+    }
+    let one = Unreadable {
+        records: 1,
+        first: 101,
+    };
+    assert_eq!((report.outstanding, report.unreadable), (1, Some(one)));
+    let stats = coordinator.stats();
+    assert!(stats.is_balanced(), "{stats:?}");
+    assert_eq!((stats.written, stats.queued, stats.damaged), (199, 1, 0));
+    assert_eq!(peek.rows(), 199);
+    let why = "record 101 is none of this program and cannot be set aside, so it waits in the queue: \
+               cannot make record-101.damaged: no storage space";
+    assert_eq!(
+        coordinator.degraded(),
+        [Degraded::DurableQueueFailing {
+            error: why.to_owned()
+        }]
+    );
+    // There is room again.
+    storage.free();
+    all_settled(&coordinator).await;
+    assert_eq!(coordinator.degraded(), []);
+    let report = coordinator.stop(true, secs(10)).await;
+    assert_eq!((report.timed_out, report.unreadable), (false, None));
+    assert_eq!((report.stats.written, report.stats.damaged), (199, 1));
+    assert!(report.stats.is_balanced(), "{:?}", report.stats);
+    let copy = storage.content("record-101.damaged").unwrap();
+    assert_eq!(copy[8..16], UNKNOWN.to_le_bytes());
+}
+
+/// A stop does not wait for it beyond its deadline, names it, and leaves it to the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_names_the_record_that_cannot_be_set_aside_and_keeps_it() {
+    let (storage, queue_of_it) = full_disk_with_an_unknown_record(16).await;
+    let (sink, _) = FakeSink::writing();
+    let coordinator = builder(sink).durable_queue(queue_of_it).start().unwrap();
+    while coordinator.stats().written < 199 || coordinator.degraded().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let report = coordinator.stop(true, millis(50)).await;
+    let one = Unreadable {
+        records: 1,
+        first: 101,
+    };
+    assert_eq!((report.timed_out, report.unreadable), (true, Some(one)));
+    assert_eq!((report.stats.queued, report.stats.written), (1, 199));
+    assert!(report.stats.is_balanced(), "{:?}", report.stats);
+    let left = queue(&storage.restart());
+    assert_eq!((left.recovery().records, left.recovery().first), (1, 101));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_is_not_opened_for_something_else_or_twice() {
     let storage = SimStorage::new(13);
@@ -486,6 +576,103 @@ async fn a_queue_is_not_opened_for_something_else_or_twice() {
         "the durable queue was made for something else: it says \"numbers\", and wanted is \
          \"letters\""
     );
+}
+
+/// The window is much smaller than what has to go: the next ones come in from the disk to be given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_on_the_disk_are_given_up_too() {
+    let (sink, peek, is_free) = held();
+    let coordinator = builder(sink)
+        .capacity(20)
+        .workers(1)
+        .batch_size(5)
+        .overflow_strategy(OverflowStrategy::DropOldest)
+        .durable_queue(queue_of(&SimStorage::new(17), 1 << 20))
+        .start()
+        .unwrap();
+    submit(&coordinator, 0..20_000).await;
+    is_free.store(true, Ordering::Relaxed);
+    all_settled(&coordinator).await;
+    let stats = coordinator.stats();
+    let given_up = stats.dropped.get(Reason::Overflow);
+    assert_eq!(stats.written + given_up, 20_000);
+    assert!(given_up > 1_000 && stats.is_balanced(), "{stats:?}");
+    assert!(peek.has(19_999), "the newest are kept");
+}
+
+/// A record that the queue can never take is refused at once, with nothing that stands before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_too_large_costs_itself_only() {
+    let (sink, peek) = FakeSink::writing();
+    let coordinator = builder(sink)
+        .durable_queue(queue_of(&SimStorage::new(18), 256 << 10))
+        .start()
+        .unwrap();
+    let mut rows: VecDeque<u64> = [1, 2, LARGE, 4].into();
+    let error = coordinator.submit_many(&mut rows).await.unwrap_err();
+    assert_eq!((error.accepted, error.refusal), (2, Refusal::TooLarge));
+    assert_eq!(rows, [LARGE, 4]);
+    let error = coordinator.submit(LARGE).await.unwrap_err();
+    assert_eq!((error.item, error.refusal), (LARGE, Refusal::TooLarge));
+    rows.pop_front();
+    coordinator.submit_many(&mut rows).await.unwrap();
+    all_settled(&coordinator).await;
+    assert_eq!((peek.rows(), coordinator.stats().submitted), (3, 3));
+}
+
+/// A codec that panics costs the record at which it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_the_codec_costs_one_record() {
+    let storage = SimStorage::new(19);
+    let (sink, _, _) = held();
+    let coordinator = builder(sink)
+        .durable_queue(queue(&storage))
+        .start()
+        .unwrap();
+    for row in [1, PANICS, 3] {
+        coordinator.submit(row).await.unwrap();
+    }
+    drop(coordinator);
+    let (sink, peek) = FakeSink::writing();
+    let coordinator = builder(sink)
+        .durable_queue(queue(&storage))
+        .start()
+        .unwrap();
+    all_settled(&coordinator).await;
+    let stats = coordinator.stop(true, secs(10)).await.stats;
+    assert_eq!((stats.recovered, stats.damaged, stats.written), (3, 1, 2));
+    assert!(peek.has(1) && peek.has(3));
+    let copy = storage.content("record-2.damaged").unwrap();
+    assert_eq!(copy[8..16], PANICS.to_le_bytes());
+}
+
+/// Whoever drops a coordinator with a backlog has let go of its queue: nothing reads it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_ends_the_reading_of_the_backlog() {
+    let codec = Arc::new(Numbers);
+    let look = Arc::downgrade(&codec);
+    let storage = SimStorage::new(20);
+    let options = DurableOptions::default();
+    let queue = DurableQueue::open_on(Arc::new(storage.clone()), options, codec).unwrap();
+    let (sink, _, _) = held();
+    let coordinator = builder(sink)
+        .capacity(10)
+        .durable_queue(queue)
+        .start()
+        .unwrap();
+    submit(&coordinator, 0..1_000).await;
+    drop(coordinator);
+    let gone = async {
+        while look.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let gone = tokio::time::timeout(secs(60), gone).await;
+    assert!(gone.is_ok(), "the queue is held for ever");
+    // Neither a read that was under way nor anything else touches the folder.
+    let calls = storage.calls();
+    tokio::task::yield_now().await;
+    assert_eq!(storage.calls(), calls);
 }
 
 /// Kills at random moments of a life with everything in it: what was answered is written in the end.

@@ -8,6 +8,7 @@
 mod breaker_model;
 mod dead_letter;
 mod durable;
+mod durable_clock;
 mod known_errors;
 mod metrics;
 mod promises;

@@ -60,7 +60,7 @@ pub(crate) enum Stop {
     Letters { error: String },
     /// Letters of records could not be written for longer than allowed.
     LettersOutage { limit: Duration },
-    /// The disk of the durable queue took nothing for longer than allowed.
+    /// The disk of the durable queue took nothing, or could not be read, for longer than allowed.
     Queue { limit: Duration, error: String },
     /// More bad rows than allowed.
     TooManyBad { bad: u64, read: u64 },
@@ -113,7 +113,7 @@ impl fmt::Display for Stop {
                 let limit = shown(*limit);
                 write!(
                     f,
-                    "the durable queue took nothing for longer than --max-outage ({limit}): {error}"
+                    "the durable queue failed for longer than --max-outage ({limit}): {error}"
                 )
             }
             Self::Fatal { error } => write!(f, "the store cannot be written to: {error}"),

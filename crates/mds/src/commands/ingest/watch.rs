@@ -123,7 +123,7 @@ async fn outage<T: Send + Sync + 'static>(
     coordinator: &WriteCoordinator<T>,
     outages: &Outages<impl Fn(&str)>,
 ) -> Stop {
-    let mut letters_since: Option<Instant> = None;
+    let (mut letters_since, mut queue_since) = (None::<Instant>, None::<Instant>);
     let limit = outages.limit;
     let error = || coordinator.last_error().unwrap_or_default();
     loop {
@@ -152,6 +152,18 @@ async fn outage<T: Send + Sync + 'static>(
         }
         if outages.is_over_limit(letters_since.map(|since| since.elapsed())) {
             return Stop::LettersOutage { limit };
+        }
+        let of_queue = degraded.into_iter().find_map(|reason| match reason {
+            Degraded::DurableQueueFailing { error } => Some(error),
+            _ => None,
+        });
+        let Some(error) = of_queue else {
+            queue_since = None;
+            continue;
+        };
+        let since = *queue_since.get_or_insert_with(Instant::now);
+        if outages.is_over_limit(Some(since.elapsed())) {
+            return Stop::Queue { limit, error };
         }
     }
 }
