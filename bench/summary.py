@@ -4,7 +4,8 @@
     python3 bench/summary.py FOLDER --into docs/benchmarks.md   puts them into a page
 
 What `bench/all` wrote stands below a mark at the end of the page; what `bench/postgres` wrote alone
-stands between two marks of its own.
+stands between two marks of its own, and so does the durable queue alone (`ONLY="wal queue
+queue-postgres" bench/all`).
 """
 
 import argparse
@@ -24,10 +25,16 @@ POSTGRES_MARKS = (
     "<!-- end of PostgreSQL -->",
 )
 
+#: And all between these two, where only the durable queue was measured.
+QUEUE_MARKS = (
+    "<!-- the durable queue, written by bench/summary.py -->",
+    "<!-- end of the durable queue -->",
+)
+
 #: The order of the reports in the summary; others come behind.
 ORDER = (
-    *("null", "peer", "latency", "latency-null", "idle", "wal", "file", "sqlite", "reads"),
-    *("postgres", "postgres-off", "latency-postgres", "workers", "peer-postgres"),
+    *("null", "peer", "latency", "latency-null", "idle", "wal", "queue", "file", "sqlite", "reads"),
+    *("postgres", "postgres-off", "latency-postgres", "workers", "queue-postgres", "peer-postgres"),
 )
 
 #: What the project promises: description, report, figure, unit, at least or at most, limit.
@@ -81,6 +88,22 @@ TARGETS = [
         "x",
         "<=",
         1,
+    ),
+    (
+        "`mds ingest` through the durable queue into SQLite against memory",
+        "queue",
+        "ratio",
+        "x",
+        ">=",
+        0.7,
+    ),
+    (
+        "`mds ingest` through the durable queue into PostgreSQL against memory",
+        "queue-postgres",
+        "ratio",
+        "x",
+        ">=",
+        0.8,
     ),
     ("a file end to end against the bare loop", "file", "ratio, 500", "x", ">=", 0.8),
     (
@@ -225,7 +248,7 @@ def print_criterion(folder, name):
     values = criterion(folder, name)
     if not values:
         return
-    print(f"## {name}\n")
+    print(f"## {name} alone\n")
     print(f"`cargo bench --bench {name} -- --quick`, once a round; the middle of what criterion says.\n")
     figures = [
         {
@@ -271,7 +294,8 @@ def main():
     else:
         # A level deeper: it is a part of a section.
         text = re.sub("^## ", "### ", text, flags=re.MULTILINE)
-        page = replace(args.into, page, *POSTGRES_MARKS, text)
+        is_postgres = "postgres" in reports(args.folder)
+        page = replace(args.into, page, *(POSTGRES_MARKS if is_postgres else QUEUE_MARKS), text)
     args.into.write_text(page, encoding="utf-8")
 
 

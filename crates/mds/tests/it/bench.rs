@@ -273,6 +273,34 @@ fn the_durable_queue_is_measured_against_bare_syncs() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// `bench/postgres` names the server in the environment, so that no password is on a command line.
+#[test]
+fn the_durable_queue_is_measured_end_to_end_against_memory() {
+    let place = Place::new();
+    let size = ["--symbols", "5", "--minutes", "20", "--days", "3"];
+    let small = [&["queue", "--dir", "."], &size[..]].concat();
+    let is_measured = |report: &Value, name: &str| {
+        assert_eq!(report["bench"], name);
+        assert_eq!(
+            figures(report, "rows/s"),
+            ["queue in memory", "queue on the disk"]
+        );
+        assert_eq!(figures(report, "x"), ["ratio"]);
+    };
+    is_measured(&bench(&place, &small)[0], "queue");
+    let left: Vec<_> = std::fs::read_dir(place.path(".")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+    let Ok(server) = std::env::var("MDS_TEST_POSTGRES") else {
+        skip("MDS_TEST_POSTGRES names no server");
+        return;
+    };
+    let args = ["bench", "--json", "--rounds", "2", "--quiet"];
+    let args = [&args[..], &small, &["--sink", "postgres"]].concat();
+    let outcome = place.run_with_env(&args, &[("MDS_STORE", &server)]).code(0);
+    let report = serde_json::from_str(outcome.stdout.trim()).unwrap();
+    is_measured(&report, "queue-postgres");
+}
+
 #[test]
 fn an_idle_coordinator_is_measured_and_still_writes() {
     let reports = bench(&Place::new(), &["idle", "--seconds", "0.01"]);

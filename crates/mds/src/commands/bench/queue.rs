@@ -21,7 +21,8 @@ Examples:
   mds bench queue --store postgres://postgres@localhost/postgres --symbols 1000 --minutes 500
 
 Into a new SQLite database; with --store postgres://... into a database of its own on that server
-instead. The files of the rows, the database and the queue are made in the temporary folder (or --dir).";
+instead, and with --sink postgres into one on the server of the settings, or on a private one. The
+files of the rows, the database and the queue are made in the temporary folder (or --dir).";
 
 /// Rows in a batch, as the other benchmarks of PostgreSQL have them.
 const BATCH: usize = 5_000;
@@ -32,8 +33,19 @@ const BATCH: usize = 5_000;
 pub(super) struct Args {
     #[command(flatten)]
     size: Size,
+    /// Where the rows go [default: sqlite; with a --store that is a PostgreSQL server, postgres]
+    #[arg(long, value_enum)]
+    sink: Option<Target>,
     #[command(flatten)]
     server: Server,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Target {
+    /// A new SQLite database
+    Sqlite,
+    /// A new database on a PostgreSQL server
+    Postgres,
 }
 
 /// One run of `mds ingest`.
@@ -80,7 +92,10 @@ impl Run<'_> {
 
 /// Runs it.
 pub(super) fn run(args: &Args, bench: Bench<'_>) -> anyhow::Result<Exit> {
-    let is_server = place::is_given(bench);
+    // A server is put under load only where the command line says so.
+    let is_server = args
+        .sink
+        .map_or_else(|| place::is_given(bench), |sink| sink == Target::Postgres);
     let mut report = Report::new(
         if is_server { "queue-postgres" } else { "queue" },
         "`mds ingest` of a file with the queue on the disk, from the start of the process to its end, \
