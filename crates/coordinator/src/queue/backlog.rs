@@ -335,3 +335,59 @@ impl<T> BoundedQueue<T> {
         self.update_level(&mut self.lock());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::super::{Fate, QueueOptions};
+    use super::*;
+
+    fn window() -> BoundedQueue<u64> {
+        let disk = Disk {
+            in_use: Box::new(|| (0, 1)),
+            settle: Box::new(|_, _| {}),
+            refill: Box::new(|| {}),
+        };
+        BoundedQueue::on_disk(QueueOptions::default(), |_| 8, disk, Instant::now())
+    }
+
+    fn incoming(seq: u64) -> VecDeque<Incoming<u64>> {
+        let one = Incoming {
+            item: seq,
+            seq,
+            enqueued: 0,
+        };
+        [one].into()
+    }
+
+    /// The first record was there before the flush, and the second one, which is damaged or held, came
+    /// after it: the flush waits for the first one.
+    #[tokio::test(start_paused = true)]
+    async fn a_flush_waits_for_the_records_before_one_that_never_comes() {
+        for is_held in [false, true] {
+            let window = window();
+            window.accept(1, &mut VecDeque::new());
+            assert_eq!(window.flush(Duration::ZERO).await, (0, 1));
+            window.accept(1, &mut VecDeque::new());
+            window.deliver(&mut incoming(1));
+            if is_held {
+                window.hold([2].into_iter());
+            } else {
+                window.damage(1);
+            }
+            // The generation of the first one alone.
+            assert_eq!(window.lock().outstanding_until(0), 1);
+            window.try_take().unwrap().settle(Fate::Written);
+            assert_eq!(window.lock().outstanding_until(0), 0);
+            let left = usize::from(is_held);
+            assert_eq!(window.flush(Duration::ZERO).await.1, left);
+            window.release(left);
+            assert_eq!(window.flush(Duration::ZERO).await.1, 0);
+            assert!(window.stats().is_balanced());
+            assert_eq!((window.stats().written, window.stats().damaged), (1, 1));
+        }
+    }
+}

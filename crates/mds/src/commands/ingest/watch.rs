@@ -167,3 +167,84 @@ async fn outage<T: Send + Sync + 'static>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mds_coordinator::{
+        Batch, Codec, DurableOptions, DurableQueue, Metrics, RowOutcome, Sink, WriteReport,
+    };
+    use mds_wal::sim::SimStorage;
+
+    use super::*;
+
+    /// Knows nothing but odd numbers.
+    struct Odd;
+
+    impl Codec<u8> for Odd {
+        fn encode(&self, item: &u8, bytes: &mut Vec<u8>) {
+            bytes.push(*item);
+        }
+
+        fn decode(&self, bytes: &[u8]) -> Result<u8, String> {
+            let odd = bytes.first().filter(|byte| **byte % 2 == 1);
+            odd.copied().ok_or_else(|| "it is even".to_owned())
+        }
+    }
+
+    /// A store that is away at first.
+    struct Store {
+        is_away: bool,
+    }
+
+    impl Sink<u8> for Store {
+        fn name(&self) -> &'static str {
+            "store"
+        }
+
+        async fn write(&self, batch: Batch<u8>) -> WriteReport {
+            if self.is_away {
+                std::future::pending::<()>().await;
+            }
+            WriteReport {
+                outcomes: vec![RowOutcome::Written; batch.len()],
+                conflicts: 0,
+                error: None,
+            }
+        }
+    }
+
+    /// The store works, and a record of the queue waits for room to be set aside: that ends as well.
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_fails_for_too_long_is_a_reason_to_stop() {
+        let storage = SimStorage::new(1);
+        let open = |is_away| {
+            let options = DurableOptions::default();
+            let queue = DurableQueue::open_on(Arc::new(storage.clone()), options, Arc::new(Odd));
+            let builder = WriteCoordinator::builder(Store { is_away }).metrics(Metrics::new());
+            (queue.unwrap(), builder)
+        };
+        let (queue, builder) = open(true);
+        let coordinator = builder.durable_queue(queue).start().unwrap();
+        for row in [1, 2, 3] {
+            coordinator.submit(row).await.unwrap();
+        }
+        drop(coordinator);
+        let (queue, builder) = open(false);
+        storage.set_capacity(storage.used());
+        let coordinator = builder.durable_queue(queue).start().unwrap();
+        let limit = Duration::from_secs(300);
+        let outages = Outages::new(limit, |_: &str| {});
+        let begun = Instant::now();
+        let stop = tokio::time::timeout(limit * 2, outage(&coordinator, &outages)).await;
+        let Ok(Stop::Queue { error, .. }) = stop else {
+            panic!("{stop:?}");
+        };
+        assert!(
+            error.contains("record 2 is none of this program"),
+            "{error}"
+        );
+        assert!(begun.elapsed() >= limit);
+    }
+}
