@@ -206,6 +206,26 @@ fn all_queues_of_a_folder_are_shown() {
 }
 
 #[test]
+fn damage_of_a_queue_that_is_in_use_is_not_accepted() {
+    let place = Place::new();
+    let running = open(&place, "q");
+    let accept = ["wal", "accept-damage", "q", "--yes"];
+    let outcome = place.run(&accept).code(1);
+    outcome.errors(&["q: the queue is open in another process; stop it first"]);
+    drop(running);
+    damage(&place, "q");
+    let outcome = place.run(&[&accept[..], &["--json"]].concat()).code(0);
+    let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let expected = json!({ "dir": "q", "lost": 1, "lost_accepted": 1 });
+    assert_eq!(found, expected);
+    // The file beside the queue is none of its parts.
+    let outcome = place.run(&["wal", "verify", "q"]).code(3);
+    assert!(outcome.stdout.contains("; 1 record lost\n"), "{outcome:?}");
+    drop(open(&place, "q"));
+    place.run(&["wal", "accept-damage", "gone"]).code(1);
+}
+
+#[test]
 fn what_is_no_queue_is_said_to_be_none() {
     let place = Place::new();
     let cause = "gone: cannot read the folder: cannot list the folder: No such file or directory";
