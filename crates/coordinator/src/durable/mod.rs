@@ -160,7 +160,7 @@ impl<T: Send + Sync + 'static> DurableQueue<T> {
         let hooks = Arc::<Hooks>::default();
         let (of_commit, of_sync, of_room) =
             (Arc::clone(&hooks), Arc::clone(&hooks), Arc::clone(&hooks));
-        let (wal, recovery) = open(WalOptions {
+        let (wal, mut recovery) = open(WalOptions {
             identity: options.identity,
             max_bytes: options.max_bytes,
             fsync: options.fsync,
@@ -182,7 +182,11 @@ impl<T: Send + Sync + 'static> DurableQueue<T> {
             ..WalOptions::default()
         })?;
         // A storage that does not answer here is asked again when the backlog is read.
+        let known = wal.stats().totals.damaged;
         let oldest = wal.reader().read(1, 1).unwrap_or_default();
+        // What is found on the way to the oldest is settled, and nobody comes upon it again.
+        recovery.damaged += wal.stats().totals.damaged - known;
+        recovery.damages = wal.damages();
         let oldest_age = oldest.first().map_or(Duration::ZERO, |record| {
             age_of(time_of(&record.payload).unwrap_or_else(now_micros))
         });

@@ -468,6 +468,40 @@ async fn damage_costs_what_it_hit_and_is_counted() {
     assert_eq!(totals(&storage).damaged, 2);
 }
 
+/// The damage is at the oldest record, in a segment that is written no more: it is looked at for its age
+/// before anything else.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_to_the_oldest_record_is_counted_as_well() {
+    let storage = SimStorage::new(21);
+    let (sink, _, _) = held();
+    let coordinator = builder(sink)
+        .durable_queue(queue_of(&storage, 1 << 20))
+        .start()
+        .unwrap();
+    for chunk in 0..40 {
+        submit(&coordinator, chunk * 100..(chunk + 1) * 100).await;
+    }
+    let segments = coordinator.durable_stats().unwrap().segments;
+    assert!(segments > 2, "{segments}");
+    drop(coordinator);
+    let storage = storage.restart();
+    storage.flip("0000000000000001.seg", (4_096 + 50) * 8);
+    let (sink, peek) = FakeSink::writing();
+    let coordinator = builder(sink)
+        .durable_queue(queue_of(&storage, 1 << 20))
+        .start()
+        .unwrap();
+    all_settled(&coordinator).await;
+    let stats = coordinator.stop(true, secs(10)).await.stats;
+    assert_eq!(stats.recovered, 4_000);
+    assert!((1..60).contains(&stats.damaged), "{stats:?}");
+    assert_eq!(stats.written + stats.damaged, 4_000);
+    assert!(
+        stats.is_balanced() && !peek.has(0) && peek.has(3_999),
+        "{stats:?}"
+    );
+}
+
 /// A queue of 200 records of which number 101 is none of this program, on a disk without room for
 /// new files.
 async fn full_disk_with_an_unknown_record(seed: u64) -> (SimStorage, DurableQueue<u64>) {
