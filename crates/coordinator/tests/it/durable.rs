@@ -709,6 +709,54 @@ async fn a_drop_ends_the_reading_of_the_backlog() {
     assert_eq!(storage.calls(), calls);
 }
 
+/// Damage at random places of a backlog, calls of the disk that fail, and a small window: everything has
+/// a fate in the end, and the books say how much was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn random_damage_costs_what_it_hit_and_no_flush_waits_for_it() {
+    for seed in 0..20 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let storage = SimStorage::new(seed);
+        let (sink, _, _) = held();
+        let coordinator = builder(sink)
+            .durable_queue(queue_of(&storage, 1 << 20))
+            .start()
+            .unwrap();
+        for chunk in 0..30 {
+            submit(&coordinator, chunk * 100..(chunk + 1) * 100).await;
+        }
+        let segments = coordinator.durable_stats().unwrap().segments as u64;
+        drop(coordinator);
+        let storage = storage.restart();
+        let flips = random.u64(1..6);
+        for _ in 0..flips {
+            let name = format!("{:016}.seg", random.u64(1..=segments));
+            storage.flip(&name, random.usize(4_096 * 8..100_000 * 8));
+        }
+        let (sink, peek) = FakeSink::writing();
+        let queue_of_it = queue_of(&storage, 1 << 20);
+        let call = storage.calls() + random.u64(1..30);
+        storage.fail_at(call, Fault::Fails);
+        let coordinator = builder(sink)
+            .capacity(random.usize(1..300))
+            .batch_size(random.usize(1..50))
+            .flush_interval(secs(0))
+            .durable_queue(queue_of_it)
+            .start()
+            .unwrap();
+        all_settled(&coordinator).await;
+        let stats = coordinator.stop(true, secs(10)).await.stats;
+        assert_eq!(stats.recovered, 3_000, "seed {seed}");
+        assert_eq!(
+            stats.written + stats.damaged,
+            3_000,
+            "seed {seed}: {stats:?}"
+        );
+        assert_eq!(peek.rows() as u64, stats.written, "seed {seed}");
+        // A block of 4 KiB holds 33 of them.
+        assert!(stats.damaged <= flips * 66, "seed {seed}: {stats:?}");
+    }
+}
+
 /// Kills at random moments of a life with everything in it: what was answered is written in the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn random_lives_lose_nothing() {
