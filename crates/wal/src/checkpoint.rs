@@ -28,11 +28,12 @@ use std::sync::Arc;
 use crate::SeqNo;
 use crate::acks::{Acks, Totals};
 use crate::error::StorageError;
-use crate::segment::VERSION;
 use crate::storage::{Storage, StorageFile, read_full};
-use crate::survey::{Survey, TRIES};
+use crate::survey::{Survey, SurveyError, TRIES};
 
 const MAGIC: &[u8; 8] = b"MDSWALCP";
+/// The newest version of the files.
+const VERSION: u16 = 1;
 /// The names of the two files.
 pub(crate) const NAMES: [&str; 2] = ["ack.0", "ack.1"];
 /// Bytes of each.
@@ -83,13 +84,10 @@ impl Checkpoint {
 
     /// `None` where the bytes are no checkpoint, or a damaged one.
     fn decode(bytes: &[u8]) -> Option<Self> {
-        bytes.strip_prefix(MAGIC)?;
-        let version = u16::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
+        let (version, bytes) = whole(bytes)?;
         let word = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-        let length = usize::try_from(word(10)?).ok()?;
-        let bytes = bytes.get(..length)?;
         let long = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-        if length < HEAD || version != VERSION || checksum(bytes) != word(14)? {
+        if version != VERSION || bytes.len() < HEAD {
             return None;
         }
         let mut totals = Totals {
@@ -111,6 +109,17 @@ impl Checkpoint {
             acks: Acks::restore(long(34)?, ranges?.into_iter(), totals)?,
         })
     }
+}
+
+/// The version of what is a checkpoint, as it was written, and its bytes. What comes before and with
+/// the checksum is the same in all versions.
+fn whole(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    bytes.strip_prefix(MAGIC)?;
+    let version = u16::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
+    let word = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+    let length = usize::try_from(word(10)?).ok()?;
+    let bytes = bytes.get(..length).filter(|bytes| bytes.len() >= 18)?;
+    (checksum(bytes) == word(14)?).then_some((version, bytes))
 }
 
 /// Takes records out of the totals, wherever they stand.
@@ -150,7 +159,7 @@ pub(crate) struct FoundCheckpoint {
 }
 
 /// Reads both files, where they are there.
-pub(crate) fn read(storage: &dyn Storage) -> Result<FoundCheckpoint, StorageError> {
+pub(crate) fn read(storage: &dyn Storage) -> Result<FoundCheckpoint, SurveyError> {
     let mut found = FoundCheckpoint::default();
     for name in NAMES {
         let read = match read_one(storage, name)? {
@@ -177,7 +186,7 @@ enum One {
     Checkpoint(Checkpoint),
 }
 
-fn read_one(storage: &dyn Storage, name: &str) -> Result<One, StorageError> {
+fn read_one(storage: &dyn Storage, name: &str) -> Result<One, SurveyError> {
     let failed = |source| StorageError::new("read", name, source);
     for _ in 0..TRIES {
         let file = match storage.open(name) {
@@ -189,6 +198,11 @@ fn read_one(storage: &dyn Storage, name: &str) -> Result<One, StorageError> {
         bytes.truncate(length);
         if let Some(checkpoint) = Checkpoint::decode(&bytes) {
             return Ok(One::Checkpoint(checkpoint));
+        }
+        if let Some((version, _)) = whole(&bytes)
+            && version > VERSION
+        {
+            return Err(SurveyError::Newer(version, VERSION));
         }
         if bytes.iter().all(|byte| *byte == 0) {
             return Ok(One::Nothing);

@@ -60,13 +60,15 @@ pub struct Damage {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (start, end) = (self.bytes.start, self.bytes.end);
-        write!(
-            f,
-            "{}: bytes {start} to {end} are {}",
-            self.file,
-            self.kind.as_str()
-        )?;
+        let (file, start, end) = (&self.file, self.bytes.start, self.bytes.end);
+        match (self.kind, self.bytes.is_empty()) {
+            (DamageKind::Copy, true) => write!(f, "{file}, one of two copies, cannot be used")?,
+            (DamageKind::Copy, false) => {
+                write!(f, "{file}: bytes {start} to {end}, kept twice, are damaged")?;
+            }
+            (kind, true) => write!(f, "{file} is {}", kind.as_str())?,
+            (kind, false) => write!(f, "{file}: bytes {start} to {end} are {}", kind.as_str())?,
+        }
         match self.records {
             0 => write!(f, ", no record is known to be lost")?,
             1 => write!(f, ", record {} is lost", self.first)?,

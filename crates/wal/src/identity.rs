@@ -12,11 +12,12 @@ use std::io;
 
 use crate::error::{OpenError, StorageError};
 use crate::pair::{self, Found};
-use crate::segment::VERSION;
 use crate::storage::{Storage, read_full};
 use crate::survey::{Survey, SurveyError};
 
 const MAGIC: &[u8; 8] = b"MDSWALQH";
+/// The newest version of the file.
+const VERSION: u16 = 1;
 const HEAD: usize = 18;
 /// The name of the file.
 pub(crate) const NAME: &str = "header";
@@ -73,11 +74,16 @@ pub(crate) fn read(storage: &dyn Storage) -> Result<(Option<Header>, bool), Surv
     match pair::decode(&bytes[..length]) {
         Found::Content(content, is_damaged) => match Header::decode(&content) {
             Ok(header) => Ok((Some(header), !is_damaged)),
-            Err(Some(found)) => Err(SurveyError::Newer(found)),
+            Err(Some(found)) => Err(SurveyError::Newer(found, VERSION)),
             Err(None) => Ok((None, false)),
         },
         Found::Damaged | Found::Empty => Ok((None, false)),
     }
+}
+
+/// The checksum of an identity, which each segment bears.
+pub(crate) fn checksum(identity: &Identity) -> u32 {
+    crc32fast::hash(identity.as_bytes())
 }
 
 /// Checks that the folder is for what is wanted, or makes it so if it is for nothing yet; answers
@@ -92,6 +98,17 @@ pub(crate) fn settle(
     {
         return Err(OpenError::Mismatch {
             found: found.identity.clone(),
+            wanted: wanted.to_owned(),
+        });
+    }
+    // Without its header, the segments still say whether it is another one.
+    if survey.header.is_none()
+        && survey
+            .identity
+            .is_some_and(|found| found != checksum(wanted))
+    {
+        return Err(OpenError::Mismatch {
+            found: "something else (its header is gone)".to_owned(),
             wanted: wanted.to_owned(),
         });
     }

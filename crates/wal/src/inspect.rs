@@ -16,9 +16,8 @@ use crate::checkpoint;
 use crate::damage::{Damage, ENDING};
 use crate::error::{InspectError, StorageError};
 use crate::log::Segment;
-use crate::record::{Expect, HEAD};
-use crate::scan::{Item, Scanner};
-use crate::segment::{self, DATA};
+use crate::scan::Item;
+use crate::segment;
 use crate::storage::Storage;
 use crate::survey::{Survey, survey};
 use crate::walk::{Findings, Walk, judge, walk};
@@ -181,17 +180,12 @@ pub fn waiting(
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(source) => return Err(StorageError::new("open", &name, source).into()),
         };
-        let expect = Expect {
-            next: segment.first,
-            below: if place < last {
-                segment.end
-            } else {
-                segment.first + segment.len / HEAD as u64 + 1
-            },
-            salt: survey.salt.unwrap_or(0),
-            max_len: MAX_RECORD,
+        let below = if place < last {
+            segment.end
+        } else {
+            segment.most()
         };
-        let mut scanner = Scanner::new(DATA..segment.len, expect);
+        let mut scanner = segment.scanner(below, survey.salt.unwrap_or(0), MAX_RECORD);
         scanner.skip_unreadable();
         loop {
             let item = scanner.next(file.as_ref());

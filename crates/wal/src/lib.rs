@@ -31,15 +31,20 @@ mod damage;
 mod error;
 mod identity;
 mod inspect;
+mod keeper;
 mod log;
 mod open;
+mod options;
 mod pair;
 mod queue;
 mod reader;
 mod record;
+mod retire;
 mod scan;
 mod segment;
 pub mod sim;
+mod spares;
+mod stats;
 mod storage;
 mod survey;
 #[cfg(test)]
@@ -56,8 +61,10 @@ pub use inspect::{
 };
 pub use log::OnSync;
 pub use open::Recovery;
-pub use queue::{FsyncPolicy, OnCommit, OnRoom, WalOptions, WalStats, WriteAheadQueue};
+pub use options::{FsyncPolicy, OnCommit, OnRoom, WalOptions};
+pub use queue::WriteAheadQueue;
 pub use reader::{Reader, Record};
+pub use stats::WalStats;
 pub use storage::{FileStorage, Storage, StorageFile};
 
 /// The number of a record: 1 for the first of a queue, one more for each that follows.

@@ -3,7 +3,7 @@
 //! # Life of a record
 //!
 //! ```text
-//! append ─► group ─► written and synced ─► read ─► settled ─► checkpoint ─► its segment is removed
+//! append ─► group ─► written and synced ─► read ─► settled ─► checkpoint ─► its segment is done
 //!                     │ "durable" is told           (acknowledged)
 //!                     └─ fails: "outcome unknown", the segment is written no more
 //! ```
@@ -18,12 +18,12 @@
 //!   cannot have hit it.
 //! - Numbers of a segment rise without gaps. After a gap (numbers given to records that failed)
 //!   comes a new segment, whose head says where the one before has ended.
-//! - A segment is removed when all its records are settled, and a checkpoint that says so is durable.
+//! - A segment is done when all its records are settled, and both checkpoints say so durably. Then its
+//!   file waits to become a segment again, or is removed (see [`crate::retire`]).
 //! - Whatever opening finds, it opens: what is damaged is set aside, told, and settled as damaged.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,11 +32,12 @@ use std::time::{Duration, Instant};
 use crate::SeqNo;
 use crate::acks::{Acks, Settled};
 use crate::checkpoint::Checkpoints;
-use crate::damage::{Damage, DamageKind, Damages};
+use crate::damage::{Damage, Damages};
 use crate::error::{CommitError, StorageError};
-use crate::reader::Record;
-use crate::record::Group;
+use crate::record::{Expect, Group, HEAD};
+use crate::scan::Scanner;
 use crate::segment::{self, DATA, SegmentHead};
+use crate::spares::Spares;
 use crate::storage::{Storage, StorageFile};
 
 /// What a log is told once.
@@ -46,6 +47,8 @@ pub(crate) struct LogOptions {
     pub(crate) segment_bytes: u64,
     /// Bytes of the largest record.
     pub(crate) max_record: usize,
+    /// Files of segments that may wait to become one again.
+    pub(crate) spares: usize,
 }
 
 /// A segment that is there.
@@ -66,6 +69,26 @@ pub(crate) struct Segment {
     pub(crate) is_sealed: bool,
     /// Some of it cannot be read: it is set aside, and not removed.
     pub(crate) is_unreadable: bool,
+    /// Its file was a segment before: behind its last record are remains of that.
+    pub(crate) is_reused: bool,
+}
+
+impl Segment {
+    /// A number that all its records are below, whatever they are.
+    pub(crate) fn most(&self) -> SeqNo {
+        self.first + self.len / HEAD as u64 + 1
+    }
+
+    /// A walk through its records, which are below `below`.
+    pub(crate) fn scanner(&self, below: SeqNo, salt: u64, max_len: usize) -> Scanner {
+        let expect = Expect {
+            next: self.first,
+            below,
+            salt,
+            max_len,
+        };
+        Scanner::new(DATA..self.data_end, expect, self.is_reused)
+    }
 }
 
 /// What everybody looks at.
@@ -87,20 +110,7 @@ struct Active {
     file: Arc<dyn StorageFile>,
     offset: u64,
     len: u64,
-}
-
-/// A file that is ready to become a segment.
-#[derive(Debug)]
-struct Spare {
-    number: u64,
-    file: Arc<dyn StorageFile>,
-    len: u64,
-}
-
-#[derive(Debug)]
-struct Spares {
-    next_number: u64,
-    ready: Option<Spare>,
+    is_reused: bool,
 }
 
 /// What was done so far.
@@ -119,14 +129,16 @@ pub(crate) struct Log {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: LogOptions,
     pub(crate) salt: u64,
+    /// The checksum of what the queue is for.
+    identity: u32,
     state: Mutex<State>,
     active: Mutex<Option<Active>>,
-    spares: Mutex<Spares>,
-    checkpoints: Mutex<Checkpoints>,
+    pub(crate) spares: Mutex<Spares>,
+    pub(crate) checkpoints: Mutex<Checkpoints>,
     pub(crate) counters: Counters,
     pub(crate) on_sync: Option<Arc<OnSync>>,
     /// Keeps other processes out, until it is closed.
-    lock: Mutex<Option<Box<dyn Send + Sync>>>,
+    pub(crate) lock: Mutex<Option<Box<dyn Send + Sync>>>,
 }
 
 impl fmt::Debug for Log {
@@ -141,12 +153,13 @@ impl fmt::Debug for Log {
 pub(crate) struct Opened {
     pub(crate) state: State,
     pub(crate) salt: u64,
+    pub(crate) identity: u32,
     pub(crate) next_number: u64,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) lock: Box<dyn Send + Sync>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What a panic left behind is numbers, each of them right by itself.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -162,12 +175,10 @@ impl Log {
             storage,
             options,
             salt: opened.salt,
+            identity: opened.identity,
             state: Mutex::new(opened.state),
             active: Mutex::new(None),
-            spares: Mutex::new(Spares {
-                next_number: opened.next_number,
-                ready: None,
-            }),
+            spares: Mutex::new(Spares::new(opened.next_number)),
             checkpoints: Mutex::new(opened.checkpoints),
             counters: Counters::default(),
             on_sync,
@@ -219,7 +230,8 @@ impl Log {
         let Some(segment) = active.as_mut() else {
             return Ok(());
         };
-        let written = write_into(segment, group, is_new.then_some((previous_end, self.salt)));
+        let head = is_new.then(|| self.head(segment, group, previous_end));
+        let written = write_into(segment, group, head);
         let synced = written.and_then(|()| self.sync(segment));
         if let Err(error) = synced {
             if let Some(failed) = active.take() {
@@ -270,13 +282,26 @@ impl Log {
             len: spare.len,
             is_sealed: false,
             is_unreadable: false,
+            is_reused: spare.is_reused,
         });
         Ok(Active {
             number: spare.number,
             file: spare.file,
             offset: 0,
             len: spare.len,
+            is_reused: spare.is_reused,
         })
+    }
+
+    fn head(&self, segment: &Active, group: &Group, previous_end: SeqNo) -> SegmentHead {
+        SegmentHead {
+            number: segment.number,
+            first: group.first(),
+            previous_end,
+            salt: self.salt,
+            is_reused: segment.is_reused,
+            identity: Some(self.identity),
+        }
     }
 
     fn sync(&self, segment: &Active) -> Result<(), StorageError> {
@@ -297,9 +322,9 @@ impl Log {
         let mut state = self.state();
         let sealed = state.segments.back_mut().map(|last| {
             last.is_sealed = true;
-            // What is left at the end of a full segment is less than a group, and cutting it off
-            // would cost the one that waits for the next segment more than it is worth.
-            let is_worth_it = (last.len - last.data_end) * 8 > last.len;
+            // What is left at the end of a full segment is less than a group. Cutting it off would
+            // cost the one that waits for the next segment, and the file could not be used again.
+            let is_worth_it = (last.len - last.data_end) * 4 > last.len;
             is_worth_it.then(|| {
                 last.len = last.data_end;
                 last.data_end
@@ -310,55 +335,6 @@ impl Log {
         if let Some(Some(end)) = sealed {
             drop(segment.file.truncate(end));
         }
-    }
-
-    /// The file that is ready, or a new one where it is not there or too small.
-    fn take_spare(&self, needed: u64) -> Result<Spare, StorageError> {
-        let mut spares = lock(&self.spares);
-        if let Some(ready) = spares.ready.take() {
-            if ready.len >= needed {
-                return Ok(ready);
-            }
-            // It has the lower number, so it cannot come after the one that is made now.
-            drop(self.storage.remove(&segment::name(ready.number)));
-        }
-        self.make(&mut spares, needed)
-    }
-
-    fn make(&self, spares: &mut Spares, needed: u64) -> Result<Spare, StorageError> {
-        let number = spares.next_number;
-        let name = segment::name(number);
-        let len = self.options.segment_bytes.max(needed);
-        // The number is gone, whatever becomes of the file.
-        spares.next_number += 1;
-        let made = self.storage.create(&name, len);
-        let file = made.map_err(|source| StorageError::new("make", &name, source))?;
-        if let Err(source) = self.storage.sync_dir() {
-            drop(file);
-            drop(self.storage.remove(&name));
-            return Err(StorageError::new("sync", "", source));
-        }
-        Ok(Spare { number, file, len })
-    }
-
-    /// Makes a file for the next segment, so that no group has to wait for it.
-    pub(crate) fn prepare(&self) -> Result<(), StorageError> {
-        let mut spares = lock(&self.spares);
-        if spares.ready.is_none() {
-            spares.ready = Some(self.make(&mut spares, 0)?);
-        }
-        Ok(())
-    }
-
-    /// Whether a file for the next segment is wanted by now, and not there.
-    pub(crate) fn wants_spare(&self) -> bool {
-        let state = self.state();
-        let is_half = state
-            .segments
-            .back()
-            .is_some_and(|last| !last.is_sealed && last.data_end > last.len / 2);
-        drop(state);
-        is_half && lock(&self.spares).ready.is_none()
     }
 
     /// Settles records; those that are settled already, or not durable, are passed over. Answers how
@@ -381,67 +357,17 @@ impl Log {
         self.state().is_dirty
     }
 
-    /// Keeps what is settled by now, durably, and removes the segments that nobody needs any more.
-    /// Answers whether room was made.
-    pub(crate) fn checkpoint(&self) -> Result<bool, StorageError> {
-        let mut checkpoints = lock(&self.checkpoints);
-        if lock(&self.lock).is_none() {
-            let closed = io::Error::other("the durable queue is closed");
-            return Err(StorageError::new("write", "a checkpoint", closed));
-        }
-        let mut state = self.state();
-        let (acks, end) = (state.acks.clone(), state.durable);
-        let done: Vec<Segment> = state.done_segments().collect();
-        state.is_dirty = false;
-        drop(state);
-        // Segments go when both files say that they may: one of the two can be lost.
-        let mut written = checkpoints.write(self.salt, end, acks.clone());
-        if written.is_ok() && !done.is_empty() {
-            written = checkpoints.write(self.salt, end, acks);
-        }
-        if let Err(error) = written {
-            self.state().is_dirty = true;
-            return Err(error);
-        }
-        let mut failed = None;
-        let mut gone = Vec::new();
-        for segment in done {
-            match self.discard(&segment) {
-                Ok(()) => gone.push(segment.number),
-                Err(error) => failed = Some(error),
-            }
-        }
-        self.state()
-            .segments
-            .retain(|segment| !gone.contains(&segment.number));
-        if !gone.is_empty() {
-            self.storage
-                .sync_dir()
-                .map_err(|source| StorageError::new("sync", "", source))?;
-        }
-        failed.map_or(Ok(!gone.is_empty()), Err)
-    }
-
-    fn discard(&self, segment: &Segment) -> Result<(), StorageError> {
-        let name = segment::name(segment.number);
-        if segment.is_unreadable {
-            let aside = format!("{name}.damaged");
-            let moved = self.storage.rename(&name, &aside);
-            return moved.map_err(|source| StorageError::new("set aside", &name, source));
-        }
-        match self.storage.remove(&name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StorageError::new("remove", &name, error))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Bytes of the disk that segments take: those that are written by now, and the whole of those
     /// that are full.
     pub(crate) fn used_bytes(&self) -> u64 {
         let state = self.state();
-        let of = |segment: &Segment| segment.data_end;
+        let of = |segment: &Segment| {
+            if segment.is_sealed {
+                segment.len
+            } else {
+                segment.data_end
+            }
+        };
         state.segments.iter().map(of).sum()
     }
 
@@ -461,60 +387,24 @@ impl Log {
     }
 }
 
-impl Log {
-    /// See [`crate::WriteAheadQueue::set_aside`].
-    pub(crate) fn set_aside(&self, record: &Record) -> Result<(), StorageError> {
-        let name = format!("record-{}{}", record.seq, crate::damage::ENDING);
-        let failed = |operation| {
-            let name = name.clone();
-            move |source| StorageError::new(operation, &name, source)
-        };
-        let len = record.payload.len() as u64;
-        match self.storage.create(&name, len) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed("make")(error)),
-            Ok(file) => {
-                file.write_all_at(&record.payload, 0)
-                    .map_err(failed("write"))?;
-                file.sync().map_err(failed("sync"))?;
-            }
-        }
-        let mut state = self.state();
-        let range = record.seq..record.seq + 1;
-        let records = state.acks.settle(range, Settled::Damaged);
-        state.is_dirty |= records > 0;
-        let mut damage = Damage::new("a record", 0..len, DamageKind::Damaged);
-        (damage.first, damage.records, damage.copy) = (record.seq, records, Some(name));
-        state.damages.add(damage);
-        Ok(())
-    }
-}
-
 fn write_into(
     segment: &Active,
     group: &mut Group,
-    head: Option<(SeqNo, u64)>,
+    head: Option<SegmentHead>,
 ) -> Result<(), StorageError> {
-    let name = segment::name(segment.number);
-    let first = group.first();
     let written = match head {
-        Some((previous_end, salt)) => {
-            let head = SegmentHead {
-                number: segment.number,
-                first,
-                previous_end,
-                salt,
-            };
+        Some(head) => {
             let bytes = group.on_disk_behind(&head.encode());
             segment.file.write_all_at(bytes, 0)
         }
         None => segment.file.write_all_at(group.on_disk(), segment.offset),
     };
-    written.map_err(|source| StorageError::new("write", &name, source))
+    let name = || segment::name(segment.number);
+    written.map_err(|source| StorageError::new("write", &name(), source))
 }
 
 impl State {
-    fn done_segments(&self) -> impl Iterator<Item = Segment> + '_ {
+    pub(crate) fn done_segments(&self) -> impl Iterator<Item = Segment> + '_ {
         let is_done =
             |segment: &&Segment| segment.is_sealed && self.acks.covers(segment.first..segment.end);
         self.segments.iter().filter(is_done).copied()

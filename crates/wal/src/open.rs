@@ -60,6 +60,7 @@ pub(crate) fn open(
     let opened = Opened {
         state,
         salt,
+        identity: identity::checksum(wanted),
         next_number,
         checkpoints,
         lock,

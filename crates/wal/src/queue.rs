@@ -3,201 +3,64 @@
 //! - **Writer**: takes the group that has gathered, writes and syncs it, tells those who wait. What is
 //!   handed in meanwhile is the next group, so that the groups are the larger the more there is to do,
 //!   and nobody waits for company.
-//! - **Keeper**: writes a checkpoint when something was settled, removes the segments that are done,
-//!   and has a file ready before the current one is full.
+//! - **Keeper**: see [`crate::keeper`].
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::Waker;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crate::SeqNo;
-use crate::acks::{CLASSES, Totals};
+use crate::acks::CLASSES;
 use crate::commit::{Done, Ticket};
 use crate::damage::Damage;
-use crate::error::{AppendError, CommitError, OpenError, StorageError};
-use crate::identity;
-use crate::log::{Log, LogOptions, OnSync};
+use crate::error::{AppendError, OpenError, StorageError};
+use crate::keeper::Keeping;
+use crate::log::{Log, lock};
 use crate::open::{self, Recovery};
+use crate::options::{FsyncPolicy, OnCommit, OnRoom, WalOptions};
 use crate::reader::{Reader, Record};
-use crate::record::{BLOCK, Group, HEAD, blocks};
+use crate::record::{Group, HEAD, blocks};
 use crate::segment::DATA;
+use crate::stats::WalStats;
 use crate::storage::{FileStorage, Storage};
 
 /// Bytes after which a group that waits takes no more: one that goes to the disk meanwhile should
 /// not take much longer than a sync does anyway.
 const GROUP: usize = 1 << 20;
-/// How often what was settled is kept, at least.
-const CHECKPOINTS: Duration = Duration::from_millis(250);
-/// How long the keeper waits after a failure.
-const BACKOFF: Duration = Duration::from_millis(500);
-
-/// When the disk is told to make records durable. There is nothing weaker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FsyncPolicy {
-    /// Once for all records that have gathered while the one before was under way.
-    #[default]
-    Group,
-    /// Once for each append, alone.
-    Always,
-}
-
-/// Told of each group on the thread that writes: its numbers, and how it ended. Groups come in the
-/// order of their numbers.
-pub type OnCommit = dyn Fn(Range<SeqNo>, &Result<(), CommitError>) + Send + Sync;
-
-/// Told on the thread that removes segments.
-pub type OnRoom = dyn Fn() + Send + Sync;
-
-/// How a queue is set up.
-#[derive(Clone)]
-pub struct WalOptions {
-    /// What the queue is for, at most 2,000 bytes: a folder that says something else is refused.
-    /// Default: empty.
-    pub identity: String,
-    /// Bytes that it may take on the disk, at least four segments. Default: 4 GiB.
-    pub max_bytes: u64,
-    /// Bytes of a segment, rounded up to 4 KiB; at least 64 KiB. Default: 16 MiB, and at most an
-    /// eighth of `max_bytes`.
-    pub segment_bytes: u64,
-    /// Bytes of the largest record. Default: 16 MiB.
-    pub max_record: usize,
-    /// Default: [`FsyncPolicy::Group`].
-    pub fsync: FsyncPolicy,
-    /// Called for each group before those who wait are told. Default: nothing.
-    pub on_commit: Option<Arc<OnCommit>>,
-    /// Called with the time that each sync took. Default: nothing.
-    pub on_sync: Option<Arc<OnSync>>,
-    /// Called when settled records have made room. Default: nothing.
-    pub on_room: Option<Arc<OnRoom>>,
-}
-
-impl Default for WalOptions {
-    fn default() -> Self {
-        Self {
-            identity: String::new(),
-            max_bytes: 4 << 30,
-            segment_bytes: 16 << 20,
-            max_record: 16 << 20,
-            fsync: FsyncPolicy::Group,
-            on_commit: None,
-            on_sync: None,
-            on_room: None,
-        }
-    }
-}
-
-impl fmt::Debug for WalOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WalOptions")
-            .field("identity", &self.identity)
-            .field("max_bytes", &self.max_bytes)
-            .field("segment_bytes", &self.segment_bytes)
-            .field("max_record", &self.max_record)
-            .field("fsync", &self.fsync)
-            .finish_non_exhaustive()
-    }
-}
-
-impl WalOptions {
-    pub(crate) fn log_options(&self) -> Result<LogOptions, OpenError> {
-        if self.identity.len() > identity::MAX {
-            return Err(OpenError::Options(
-                "the identity of a queue has at most 2,000 bytes",
-            ));
-        }
-        let least = 16 * BLOCK as u64;
-        let eighth = self.max_bytes / 8 / BLOCK as u64 * BLOCK as u64;
-        let segment_bytes = blocks(self.segment_bytes.max(least)).min(eighth.max(least));
-        if self.max_bytes < 4 * segment_bytes {
-            return Err(OpenError::Options(
-                "a durable queue needs at least 256 KiB of the disk",
-            ));
-        }
-        Ok(LogOptions {
-            segment_bytes,
-            max_record: self.max_record.min(u32::MAX as usize),
-        })
-    }
-}
-
-/// Figures of a queue at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WalStats {
-    /// Durable records that are not settled.
-    pub backlog: u64,
-    /// The number of the next record.
-    pub next: SeqNo,
-    /// Everything below it is settled.
-    pub floor: SeqNo,
-    /// What was settled since the queue was made.
-    pub totals: Totals,
-    /// Bytes on the disk that records take.
-    pub bytes: u64,
-    /// Bytes that they may take.
-    pub max_bytes: u64,
-    /// Segments.
-    pub segments: usize,
-    /// Bytes that are handed in and not durable yet.
-    pub pending_bytes: u64,
-    /// Groups that were synced since it was opened.
-    pub groups: u64,
-    /// Bytes that were written since it was opened.
-    pub written_bytes: u64,
-    /// How long the syncs of groups took, all of them.
-    pub sync_time: Duration,
-    /// Groups that could not be written or synced.
-    pub failures: u64,
-    /// Damaged parts of files that were found since it was opened.
-    pub damages: u64,
-    /// Their bytes.
-    pub damaged_bytes: u64,
-}
 
 #[derive(Debug)]
-struct PendingGroup {
+pub(crate) struct PendingGroup {
     group: Group,
     done: Arc<Done>,
 }
 
 #[derive(Debug)]
-struct Pending {
+pub(crate) struct Pending {
     groups: VecDeque<PendingGroup>,
-    next: SeqNo,
+    pub(crate) next: SeqNo,
     /// Bytes of the groups, the one that is being written too.
-    bytes: u64,
+    pub(crate) bytes: u64,
     buffers: Vec<Vec<u8>>,
-    is_closed: bool,
+    pub(crate) is_closed: bool,
 }
 
-#[derive(Debug, Default)]
-struct Keeping {
-    is_poked: bool,
-    is_closed: bool,
-}
-
-struct Inner {
-    log: Arc<Log>,
-    max_bytes: u64,
-    fsync: FsyncPolicy,
-    on_commit: Option<Arc<OnCommit>>,
-    on_room: Option<Arc<OnRoom>>,
-    pending: Mutex<Pending>,
-    work: Condvar,
-    keeping: Mutex<Keeping>,
-    kept: Condvar,
+pub(crate) struct Inner {
+    pub(crate) log: Arc<Log>,
+    pub(crate) max_bytes: u64,
+    pub(crate) fsync: FsyncPolicy,
+    pub(crate) on_commit: Option<Arc<OnCommit>>,
+    pub(crate) on_room: Option<Arc<OnRoom>>,
+    pub(crate) pending: Mutex<Pending>,
+    pub(crate) work: Condvar,
+    pub(crate) keeping: Mutex<Keeping>,
+    pub(crate) kept: Condvar,
     /// Those who wait for room.
-    waiting: Mutex<Vec<Waker>>,
-    first: SeqNo,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) waiting: Mutex<Vec<Waker>>,
+    pub(crate) first: SeqNo,
 }
 
 /// A durable queue of byte strings.
@@ -318,7 +181,7 @@ impl WriteAheadQueue {
         debug_assert!(usize::from(class) < CLASSES);
         let (settled, is_first) = self.inner.log.ack(range, class);
         if is_first || settled > 0 && self.inner.log.has_done_segments() {
-            self.inner.poke();
+            self.inner.poke(false);
         }
         settled
     }
@@ -427,9 +290,9 @@ impl Inner {
         Ok(Ticket::new(done, range))
     }
 
-    /// One file is ready, and one is not full: what they take beyond what is written.
+    /// Some files are ready, and one is not full: what they take beyond what is written.
     fn reserve(&self) -> u64 {
-        2 * self.log.options.segment_bytes
+        (self.log.options.spares as u64 + 1) * self.log.options.segment_bytes
     }
 
     /// Adds records to the group that gathers, or to a new one.
@@ -474,8 +337,9 @@ impl Inner {
             }
             done.tell(result);
             // A segment that was sealed by this may be done already.
-            if self.log.wants_spare() || self.log.has_done_segments() {
-                self.poke();
+            let wants_spare = self.log.wants_spare();
+            if wants_spare || self.log.has_done_segments() {
+                self.poke(wants_spare);
             }
         }
     }
@@ -507,109 +371,6 @@ impl Inner {
                 .work
                 .wait(pending)
                 .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// The thread that keeps what is settled.
-    fn keep(&self) {
-        let mut pause = None;
-        let mut has_failed = false;
-        loop {
-            // What has failed comes again by itself: nobody may be there to ask for it.
-            let is_closed = self.wait_to_keep(pause, has_failed);
-            (pause, has_failed) = (None, false);
-            // The last one also says up to where records are durable: what of them is damaged when
-            // the queue is opened again cannot be taken for a write that was under way.
-            if is_closed || self.log.is_dirty() || self.log.has_done_segments() {
-                pause = Some(CHECKPOINTS);
-                if let Err(error) = self.checkpoint() {
-                    tracing::error!(%error, "what is settled cannot be kept; it is tried again");
-                    (pause, has_failed) = (Some(BACKOFF), true);
-                }
-            }
-            if is_closed {
-                return;
-            }
-            if self.log.wants_spare()
-                && let Err(error) = self.log.prepare()
-            {
-                tracing::warn!(%error, "no segment can be made ahead");
-                pause = Some(BACKOFF);
-            }
-        }
-    }
-
-    /// Waits for `pause`, and then for something to do unless it is known that there is. Answers
-    /// whether it is the last time.
-    fn wait_to_keep(&self, pause: Option<Duration>, is_known: bool) -> bool {
-        let mut keeping = lock(&self.keeping);
-        if let Some(pause) = pause {
-            let wait = |keeping: &mut Keeping| !keeping.is_closed;
-            let waited = self.kept.wait_timeout_while(keeping, pause, wait);
-            keeping = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        let idle = |keeping: &mut Keeping| !is_known && !keeping.is_poked && !keeping.is_closed;
-        let waited = self.kept.wait_while(keeping, idle);
-        let mut keeping = waited.unwrap_or_else(PoisonError::into_inner);
-        keeping.is_poked = false;
-        keeping.is_closed
-    }
-
-    fn poke(&self) {
-        lock(&self.keeping).is_poked = true;
-        self.kept.notify_all();
-    }
-
-    fn checkpoint(&self) -> Result<bool, StorageError> {
-        let made_room = self.log.checkpoint();
-        if !matches!(made_room, Ok(false)) {
-            self.wake_waiting();
-            if let Some(on_room) = &self.on_room {
-                on_room();
-            }
-        }
-        made_room
-    }
-
-    fn wake_waiting(&self) {
-        let waiting = std::mem::take(&mut *lock(&self.waiting));
-        waiting.into_iter().for_each(Waker::wake);
-    }
-
-    fn poll_room(&self, context: &mut Context<'_>, used: u64) -> Poll<()> {
-        let mut waiting = lock(&self.waiting);
-        if self.log.used_bytes() < used || lock(&self.pending).is_closed {
-            return Poll::Ready(());
-        }
-        waiting.push(context.waker().clone());
-        Poll::Pending
-    }
-
-    fn stats(&self) -> WalStats {
-        let pending = lock(&self.pending);
-        let (next, pending_bytes) = (pending.next, pending.bytes);
-        drop(pending);
-        let bytes = self.log.used_bytes();
-        let counters = &self.log.counters;
-        let read = |counter: &std::sync::atomic::AtomicU64| {
-            counter.load(std::sync::atomic::Ordering::Relaxed)
-        };
-        let state = self.log.state();
-        WalStats {
-            backlog: state.backlog(),
-            next,
-            floor: state.acks.floor(),
-            totals: state.acks.totals(),
-            bytes,
-            max_bytes: self.max_bytes,
-            segments: state.segments.len(),
-            pending_bytes,
-            groups: read(&counters.groups),
-            written_bytes: read(&counters.bytes),
-            sync_time: Duration::from_nanos(read(&counters.sync_nanos)),
-            failures: read(&counters.failures),
-            damages: state.damages.count(),
-            damaged_bytes: state.damages.bytes(),
         }
     }
 }

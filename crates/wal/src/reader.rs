@@ -8,7 +8,6 @@ use crate::SeqNo;
 use crate::damage::{Damage, DamageKind};
 use crate::error::StorageError;
 use crate::log::{Log, Segment};
-use crate::record::Expect;
 use crate::scan::{Item, Scanner, extent};
 use crate::segment::{self, DATA};
 use crate::storage::StorageFile;
@@ -223,22 +222,17 @@ impl Reader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // It was removed since the look, all of it settled; or somebody took it away.
                 self.place = None;
-                let kind = DamageKind::Missing;
-                self.lose(segment.end, Damage::new(name, 0..0, kind));
+                let damage = Damage::new(name, 0..0, DamageKind::Missing);
+                self.lose(segment, segment.end, damage);
                 return Ok(false);
             }
             Err(source) => return Err(StorageError::new("open", name, source)),
         };
-        let expect = Expect {
-            next: segment.first,
-            below: segment.end,
-            salt: self.log.salt,
-            max_len: self.log.options.max_record,
-        };
+        let (salt, max_record) = (self.log.salt, self.log.options.max_record);
         self.place = Some(Place {
             number: segment.number,
             file,
-            scanner: Scanner::new(DATA..segment.data_end, expect),
+            scanner: segment.scanner(segment.end, salt, max_record),
             last: (segment.first, DATA),
             junk: None,
         });
@@ -269,13 +263,19 @@ impl Reader {
             (false, false) if is_torn => DamageKind::Torn,
             (false, false) => DamageKind::Damaged,
         };
-        self.lose(end, Damage::new(&name, at, kind));
+        self.lose(segment, end, Damage::new(&name, at, kind));
     }
 
-    fn lose(&mut self, end: SeqNo, damage: Damage) {
+    fn lose(&mut self, segment: &Segment, end: SeqNo, damage: Damage) {
         let range = self.next..end.max(self.next);
         self.next = range.end;
-        let is_settled = self.log.state().acks.covers(range.clone());
+        let state = self.log.state();
+        if state.segments.iter().all(|s| s.number != segment.number) {
+            // All of it was settled, and its file may be another segment by now.
+            return;
+        }
+        let is_settled = state.acks.covers(range.clone());
+        drop(state);
         // What is settled is nobody's loss, and its bytes may have been told when it was opened.
         if is_settled && (damage.bytes.is_empty() || !self.is_new(&damage)) {
             return;

@@ -160,6 +160,37 @@ pub(crate) struct Expect {
     pub(crate) max_len: usize,
 }
 
+/// How many bytes from the beginning of `bytes` on, one at least, cannot be the beginning of a record:
+/// the number there is not one that is looked for.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the lower half is compared"
+)]
+pub(crate) fn distance(bytes: &[u8], expect: &Expect) -> usize {
+    let numbers = expect.below.saturating_sub(expect.next);
+    let Ok(numbers) = u32::try_from(numbers) else {
+        return 1;
+    };
+    let next = expect.next as u32;
+    let words = bytes.get(9..).unwrap_or_default().windows(4);
+    let is_far = |word: &[u8]| match word.first_chunk::<4>() {
+        Some(word) => u32::from_le_bytes(*word).wrapping_sub(next) >= numbers,
+        None => false,
+    };
+    1 + words.take_while(|word| is_far(word)).count()
+}
+
+/// The size of the record that is expected next, if a head looks like its own, whole or not.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the lower half is compared"
+)]
+pub(crate) fn resembles(head: &[u8; HEAD], expect: &Expect) -> Option<usize> {
+    let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let len = usize::try_from(word(4)).ok()?;
+    (word(8) == expect.next as u32 && len <= expect.max_len).then_some(HEAD + len)
+}
+
 /// Looks for a record at the beginning of `bytes`.
 pub(crate) fn look(bytes: &[u8], expect: &Expect) -> Look {
     let Some(head) = bytes.first_chunk::<HEAD>() else {
@@ -249,6 +280,25 @@ mod tests {
         assert_eq!(look(&bytes, &other), Look::Nothing);
         let later = Expect { next: 8, ..EXPECT };
         assert_eq!(look(&bytes, &later), Look::Nothing);
+    }
+
+    #[test]
+    fn no_record_is_stepped_over() {
+        let mut bytes = vec![3; 700];
+        bytes.extend_from_slice(&group().bytes[DATA..]);
+        let mut at = 0;
+        while look(&bytes[at..], &EXPECT) == Look::Nothing {
+            at += distance(&bytes[at..], &EXPECT);
+        }
+        assert_eq!(at, 700);
+        // Too few to say.
+        assert_eq!(distance(&[3; 12], &EXPECT), 1);
+        assert_eq!(distance(&[3; 13], &EXPECT), 2);
+        let any = Expect {
+            below: SeqNo::MAX,
+            ..EXPECT
+        };
+        assert_eq!(distance(&bytes, &any), 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 
 use crate::SeqNo;
-use crate::record::{BLOCK, Expect, HEAD, Head, Look, look};
+use crate::record::{BLOCK, Expect, HEAD, Head, Look, distance, look, resembles};
 use crate::storage::{StorageFile, read_full};
 
 /// Bytes that are read at once.
@@ -34,6 +34,10 @@ pub(crate) struct Scanner {
     offset: u64,
     limit: u64,
     expect: Expect,
+    /// Where the last record ended.
+    last_end: u64,
+    /// Behind the last record are remains of what was in the file before.
+    has_remains: bool,
     buf: Vec<u8>,
     buf_at: u64,
     junk: Option<Range<u64>>,
@@ -45,12 +49,15 @@ pub(crate) struct Scanner {
 }
 
 impl Scanner {
-    /// A walk from `offset` up to `limit`.
-    pub(crate) fn new(range: Range<u64>, expect: Expect) -> Self {
+    /// A walk through `range`. What is behind the last record and not of its time is passed over if
+    /// the file may have such remains.
+    pub(crate) fn new(range: Range<u64>, expect: Expect, has_remains: bool) -> Self {
         Self {
             offset: range.start,
             limit: range.end,
             expect,
+            last_end: range.start,
+            has_remains,
             buf: Vec::new(),
             buf_at: range.start,
             junk: None,
@@ -80,6 +87,7 @@ impl Scanner {
     pub(crate) fn next<'a>(&'a mut self, file: &dyn StorageFile) -> io::Result<Item<'a>> {
         loop {
             if self.offset >= self.limit {
+                self.pass_remains(file)?;
                 return Ok(self.take_junk().unwrap_or(Item::End));
             }
             let from = self.fill(file, HEAD)?;
@@ -98,6 +106,30 @@ impl Scanner {
         }
     }
 
+    /// Of the bytes behind the last record, keeps what the next one has left that was being written;
+    /// the rest is of before.
+    fn pass_remains(&mut self, file: &dyn StorageFile) -> io::Result<()> {
+        let Some(junk) = self.junk.clone() else {
+            return Ok(());
+        };
+        if !self.has_remains || self.junk_is_unreadable {
+            return Ok(());
+        }
+        let mut torn = None;
+        // In the same group, or as the first of the next one.
+        for place in [self.last_end, self.last_end.next_multiple_of(BLOCK as u64)] {
+            let mut head = [0; HEAD];
+            let read = read_full(file, &mut head, place)?;
+            let found = resembles(&head, &self.expect).filter(|_| read == HEAD);
+            if let Some(size) = found.filter(|_| torn.is_none()) {
+                let end = place + size as u64;
+                torn = Some(place..end.min(self.limit).max(place + 1));
+            }
+        }
+        self.junk = torn.filter(|torn| torn.start < junk.end);
+        Ok(())
+    }
+
     fn take_junk<'b>(&mut self) -> Option<Item<'b>> {
         let at = self.junk.take()?;
         let is_unreadable = std::mem::take(&mut self.junk_is_unreadable);
@@ -107,6 +139,7 @@ impl Scanner {
     fn pass(&mut self, head: Head) -> Item<'_> {
         let (at, from) = (self.offset, self.index() + HEAD);
         self.offset += head.size() as u64;
+        self.last_end = self.offset;
         self.expect.next = head.seq + 1;
         Item::Record {
             at,
@@ -132,8 +165,14 @@ impl Scanner {
         }
         let zeros = leading_zeros(&self.buf[from..]);
         if zeros == 0 {
-            self.note_junk(here + 1);
-            self.offset += 1;
+            let mut far = distance(&self.buf[from..], &self.expect) as u64;
+            if let Some(block) = &block {
+                far = far.min(block.start - here);
+            }
+            let passed = &self.buf[from..][..usize::try_from(far).unwrap_or(1)];
+            let junk = passed.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+            self.note_junk(here + junk as u64 + 1);
+            self.offset += far;
             return Ok(());
         }
         let end = here + zeros as u64;

@@ -29,8 +29,8 @@ pub(crate) const TRIES: u32 = 3;
 #[derive(Debug)]
 pub(crate) enum SurveyError {
     Storage(StorageError),
-    /// It has a version that is not known.
-    Newer(u16),
+    /// It has a version that is not known: the one found, and the newest that is.
+    Newer(u16, u16),
     /// All its segments are of another queue than its header.
     Mixed,
 }
@@ -46,10 +46,7 @@ impl From<SurveyError> for OpenError {
         match error {
             SurveyError::Storage(error) => Self::Storage(error),
             SurveyError::Mixed => Self::Mixed,
-            SurveyError::Newer(found) => Self::Newer {
-                found,
-                known: VERSION,
-            },
+            SurveyError::Newer(found, known) => Self::Newer { found, known },
         }
     }
 }
@@ -59,10 +56,7 @@ impl From<SurveyError> for InspectError {
         match error {
             SurveyError::Storage(error) => Self::Storage(error),
             SurveyError::Mixed => Self::Mixed,
-            SurveyError::Newer(found) => Self::Newer {
-                found,
-                known: VERSION,
-            },
+            SurveyError::Newer(found, known) => Self::Newer { found, known },
         }
     }
 }
@@ -84,6 +78,8 @@ pub(crate) struct Survey {
     pub(crate) is_header_whole: bool,
     /// The number that tells records of this queue from other bytes, if anything still says it.
     pub(crate) salt: Option<u64>,
+    /// The checksum of what the queue is for, as a segment says it.
+    pub(crate) identity: Option<u32>,
     pub(crate) newest: Option<Checkpoint>,
     /// In the order of their numbers; where the last one ends is not known yet.
     pub(crate) segments: VecDeque<Segment>,
@@ -141,6 +137,10 @@ pub(crate) fn survey(storage: &dyn Storage, max_record: usize) -> Result<Survey,
         surveying.damage(identity::NAME, 0..0, DamageKind::Missing);
     }
     surveying.checkpoint_damage(&found.damaged);
+    // Both are there before the first segment is.
+    if !heads.is_empty() {
+        surveying.missing_checkpoints(&files);
+    }
     let of_segments = heads.iter().find_map(|(head, _)| Some(head.as_ref()?.salt));
     let of_header = header.as_ref().map(|header| header.salt);
     let mut salts = heads
@@ -152,7 +152,12 @@ pub(crate) fn survey(storage: &dyn Storage, max_record: usize) -> Result<Survey,
     let salt = of_header.or(of_segments);
     let salt = salt.or_else(|| Some(found.newest.as_ref()?.salt));
     let newest = found.newest.filter(|newest| Some(newest.salt) == salt);
-    let next_number = heads.last().map_or(1, |(_, at)| at.number + 1);
+    let identity = heads.iter().find_map(|(head, _)| {
+        let head = head.as_ref().filter(|head| Some(head.salt) == salt)?;
+        head.identity
+    });
+    let numbers = files.iter().filter_map(|(name, _)| segment::number(name));
+    let next_number = numbers.max().unwrap_or(0) + 1;
     // The salt of a queue is never 0.
     let segments = surveying.segments(heads, salt.unwrap_or(0), newest.as_ref());
     Ok(Survey {
@@ -160,6 +165,7 @@ pub(crate) fn survey(storage: &dyn Storage, max_record: usize) -> Result<Survey,
         header,
         is_header_whole,
         salt,
+        identity,
         newest,
         segments,
         spares: surveying.spares,
@@ -194,13 +200,17 @@ impl Surveying<'_> {
                     self.damage(&name, 0..DATA.min(at.len), DamageKind::Copy);
                     heads.push((None, at));
                 }
+                // Where one copy says so, the other one is of a write that was under way.
+                Some(Found::Content(content, _)) if segment::is_spare(&content) => {
+                    self.spares.push(at);
+                }
                 Some(Found::Content(content, is_damaged)) => {
                     if is_damaged {
                         self.damage(&name, 0..DATA, DamageKind::Copy);
                     }
                     match SegmentHead::decode(&content) {
                         Ok(head) => heads.push((Some(head), at)),
-                        Err(Some(found)) => return Err(SurveyError::Newer(found)),
+                        Err(Some(found)) => return Err(SurveyError::Newer(found, VERSION)),
                         Err(None) => heads.push((None, at)),
                     }
                 }
@@ -265,6 +275,18 @@ impl Surveying<'_> {
         }
     }
 
+    fn missing_checkpoints(&mut self, files: &[(String, u64)]) {
+        let is_there = |name: &&str| files.iter().any(|(file, _)| file == *name);
+        let missing: Vec<_> = checkpoint::NAMES.iter().filter(|n| !is_there(n)).collect();
+        let kind = match missing.len() {
+            2 => DamageKind::Missing,
+            _ => DamageKind::Copy,
+        };
+        for name in missing {
+            self.damage(name, 0..0, kind);
+        }
+    }
+
     /// The segments with what is known of each without reading its records. Where a head is gone,
     /// the records tell.
     fn segments(
@@ -279,6 +301,8 @@ impl Surveying<'_> {
             let is_foreign = head.is_some_and(|h| h.salt != salt || h.number != at.number);
             let lowest = newest.map_or(1, |c| c.acks.floor());
             let least = segments.back().map_or(lowest, |before| before.first);
+            // Where nothing says so, there may be remains.
+            let is_reused = head.is_none_or(|head| head.is_reused);
             let told = head
                 .map(|head| (head.first, head.previous_end))
                 .or_else(|| self.salvage(&name, at.len, least, salt));
@@ -299,6 +323,7 @@ impl Surveying<'_> {
                 len: at.len,
                 is_sealed: true,
                 is_unreadable: false,
+                is_reused,
             });
         }
         segments
@@ -313,7 +338,7 @@ impl Surveying<'_> {
             salt,
             max_len: self.max_record,
         };
-        let mut scanner = Scanner::new(DATA..len, expect);
+        let mut scanner = Scanner::new(DATA..len, expect, true);
         scanner.skip_unreadable();
         loop {
             match scanner.next(file.as_ref()).ok()? {

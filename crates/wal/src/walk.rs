@@ -18,8 +18,7 @@ use crate::acks::{Acks, Settled};
 use crate::damage::{Damage, DamageKind};
 use crate::error::StorageError;
 use crate::log::Segment;
-use crate::record::{Expect, HEAD};
-use crate::scan::{Item, Scanner, extent};
+use crate::scan::{Item, extent};
 use crate::segment::{self, DATA};
 use crate::storage::Storage;
 use crate::survey::TRIES;
@@ -74,13 +73,8 @@ pub(crate) fn walk(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(walk),
         other => other.map_err(|source| StorageError::new("open", &name, source))?,
     };
-    let expect = Expect {
-        next: segment.first,
-        below: below.unwrap_or(segment.first + segment.len / HEAD as u64 + 1),
-        salt,
-        max_len: max_record,
-    };
-    let mut scanner = Scanner::new(DATA..segment.len, expect);
+    let below = below.unwrap_or(segment.most());
+    let mut scanner = segment.scanner(below, salt, max_record);
     let mut tries = 0;
     loop {
         match scanner.next(file.as_ref()) {

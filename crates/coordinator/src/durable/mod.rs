@@ -61,7 +61,8 @@ pub struct DurableOptions {
     /// folder that says something else is refused. Default: empty.
     pub identity: String,
     /// Bytes that may be used on the disk; at least 256 KiB. A record is refused as too large from
-    /// 16 MiB on, or from half of what is left of them beside two segments. Default: 4 GiB.
+    /// 16 MiB on, or from half of what is left of them beside the segments that are
+    /// made ahead. Default: 4 GiB.
     pub max_bytes: u64,
     /// Default: one sync for all that has gathered.
     pub fsync: FsyncPolicy,

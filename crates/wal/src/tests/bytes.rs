@@ -2,9 +2,9 @@
 
 use crate::acks::{Acks, Settled};
 use crate::checkpoint::Checkpoint;
-use crate::identity::Header;
+use crate::identity::{Header, checksum};
 use crate::record::Group;
-use crate::segment::SegmentHead;
+use crate::segment::{SegmentHead, spare};
 
 const SALT: u64 = 0x0123_4567_89ab_cdef;
 
@@ -38,11 +38,15 @@ fn the_head_of_a_segment() {
         first: 50,
         previous_end: 48,
         salt: SALT,
+        is_reused: true,
+        identity: Some(checksum("bars")),
     };
-    let expected = "1fff1d5f2a0000004d445357414c53470100\
+    let expected = "28ed7df52f0000004d445357414c53470200\
                     0300000000000000320000000000000030000000000000\
-                    00efcdab8967452301";
-    assert_eq!(pair(&head.encode(), 42), expected);
+                    00efcdab896745230101717a7b2d";
+    assert_eq!(pair(&head.encode(), 47), expected);
+    let expected = "9c0b49ff0a0000004d445357414c53500200";
+    assert_eq!(pair(&spare(), 10), expected);
 }
 
 #[test]

@@ -26,6 +26,7 @@ struct Before {
 const OPTIONS: LogOptions = LogOptions {
     segment_bytes: 64 << 10,
     max_record: 1 << 20,
+    spares: 3,
 };
 
 /// A full segment of 64 KiB and the beginning of another, some of their records settled.

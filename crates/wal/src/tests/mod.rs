@@ -6,4 +6,5 @@ mod errors;
 mod flips;
 mod inspect;
 mod power;
+mod reuse;
 mod world;

@@ -15,6 +15,14 @@ fn run(storage: &SimStorage, seed: u64, steps: usize) -> (Known, Option<World>) 
     };
     for _ in 0..steps {
         world.step(&mut known, &mut random);
+        let state = world.log.state();
+        known.reused.extend(
+            state
+                .segments
+                .iter()
+                .filter(|s| s.is_reused)
+                .map(|s| s.number),
+        );
     }
     (known, Some(world))
 }
@@ -34,6 +42,8 @@ fn power_loss_at_every_call_loses_nothing_that_was_told_to_be_durable() {
     let whole = SimStorage::new(seed);
     let (known, world) = run(&whole, seed, STEPS);
     assert!(world.is_some() && known.durable.len() > 250 && known.settled.len() > 50);
+    // Some of it is in files that were segments before.
+    assert!(known.reused.len() > 10, "{}", known.reused.len());
     let calls = whole.calls();
     let images = 50 * scale();
     let (mut points, mut torn) = (0_u64, 0_u64);

@@ -16,6 +16,7 @@ use crate::{Damage, SeqNo};
 pub(super) const OPTIONS: LogOptions = LogOptions {
     segment_bytes: 5 * 4096,
     max_record: 1 << 20,
+    spares: 3,
 };
 pub(super) const IDENTITY: &str = "bars, version 1";
 
@@ -28,6 +29,8 @@ pub(super) struct Known {
     pub(super) durable: BTreeSet<SeqNo>,
     /// Those that were settled; after a crash they may come back.
     pub(super) settled: BTreeSet<SeqNo>,
+    /// Segments whose files were one before.
+    pub(super) reused: BTreeSet<u64>,
 }
 
 /// An open queue.

@@ -61,9 +61,9 @@ fn copy(from: &Path) -> tempfile::TempDir {
     to
 }
 
-#[test]
-fn version_1_is_opened_and_nothing_of_it_is_lost() {
-    let dir = copy(&released("v1"));
+/// The queue that [`fill`] has made, by whatever version.
+fn is_opened_and_whole(version: &str) {
+    let dir = copy(&released(version));
     let found = verify(&FileStorage::at(dir.path())).unwrap();
     assert!(found.inspection.is_whole() && found.inspection.damages.is_empty());
     assert_eq!((found.records, found.settled, found.waiting), (8, 3, 5));
@@ -92,8 +92,18 @@ fn version_1_is_opened_and_nothing_of_it_is_lost() {
 }
 
 #[test]
-fn version_1_is_written_to_the_byte() {
-    let path = released("v1");
+fn version_1_is_opened_and_nothing_of_it_is_lost() {
+    is_opened_and_whole("v1");
+}
+
+#[test]
+fn version_2_is_opened_and_nothing_of_it_is_lost() {
+    is_opened_and_whole("v2");
+}
+
+#[test]
+fn version_2_is_written_to_the_byte() {
+    let path = released("v2");
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|v| v == "1") && !path.exists() {
         fill(&path);
     }

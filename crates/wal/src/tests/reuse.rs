@@ -1,0 +1,286 @@
+//! Files that become segments again: what was in them before is nobody's record.
+
+use std::collections::BTreeSet;
+
+use crate::damage::DamageKind;
+use crate::error::OpenError;
+use crate::log::LogOptions;
+use crate::segment;
+use crate::sim::SimStorage;
+use crate::storage::Storage as _;
+use crate::{inspect, open as opening, verify};
+
+use super::world::{Known, OPTIONS, World, check, open, open_with, payload};
+
+const LARGE: LogOptions = LogOptions {
+    segment_bytes: 64 << 10,
+    ..OPTIONS
+};
+
+fn segments(storage: &SimStorage) -> Vec<String> {
+    let files = storage.list().unwrap().into_iter().map(|(name, _)| name);
+    files
+        .filter(|name| segment::number(name).is_some())
+        .collect()
+}
+
+/// Settles all that there is, and puts away what is done.
+fn settle_all(world: &World, known: &mut Known) {
+    let durable = world.log.state().durable;
+    world.log.ack(1..durable, 0);
+    known.settled.extend(known.durable.iter().copied());
+    world.log.checkpoint().unwrap();
+}
+
+/// A queue whose last segment is one of before, with remains behind its records.
+fn reused(storage: &SimStorage, options: LogOptions) -> (World, Known) {
+    let (mut world, mut known) = (open_with(storage, options).unwrap().0, Known::default());
+    let mut random = fastrand::Rng::with_seed(3);
+    let is_reused = |world: &World| {
+        world
+            .log
+            .state()
+            .segments
+            .back()
+            .is_some_and(|s| s.is_reused)
+    };
+    while !is_reused(&world) {
+        let payloads = (0..random.usize(1..9)).map(|_| payload(&mut random));
+        let payloads = payloads.collect();
+        world.append(&mut known, payloads).unwrap();
+        settle_all(&world, &mut known);
+    }
+    for text in ["one", "two", "three"] {
+        let payloads = vec![text.into(), vec![7; 300], payload(&mut random)];
+        world.append(&mut known, payloads).unwrap();
+    }
+    (world, known)
+}
+
+#[test]
+fn a_queue_that_is_read_as_fast_as_it_is_written_makes_no_new_files() {
+    let storage = SimStorage::new(1);
+    let (mut world, mut known) = (open(&storage).unwrap().0, Known::default());
+    let mut used = BTreeSet::new();
+    for round in 0..300 {
+        world.append(&mut known, vec![vec![1; 3_000]; 3]).unwrap();
+        settle_all(&world, &mut known);
+        if round >= 10 {
+            used.insert(storage.used());
+        }
+    }
+    // 300 groups of three blocks, one to a segment: 300 segments, and two files.
+    assert_eq!((used.len(), segments(&storage).len()), (1, 2));
+    assert_eq!(segments(&storage).last().unwrap(), "0000000000000301.seg");
+    let found = verify(&storage).unwrap();
+    assert_eq!((found.waiting, found.inspection.damages.len()), (0, 0));
+    assert_eq!(found.inspection.spares.len(), 1);
+    // Its room, and what is left of the last segment, is given back by the next start.
+    let before = storage.used();
+    let world = check(&storage.restart(), &known, "after it");
+    assert_eq!(world.log.state().backlog(), 0);
+    let restarted = storage.restart();
+    drop(open(&restarted).unwrap());
+    assert_eq!(before - restarted.used(), 5 * 4_096 + 4_096);
+}
+
+#[test]
+fn remains_are_no_records_and_no_damage() {
+    let storage = SimStorage::new(2);
+    let (world, known) = reused(&storage, LARGE);
+    let last = segments(&storage);
+    let last = world
+        .log
+        .state()
+        .segments
+        .back()
+        .copied()
+        .map(|s| (segment::name(s.number), last));
+    let (name, _) = last.unwrap();
+    let content = storage.content(&name).unwrap();
+    let used = usize::try_from(world.log.state().segments.back().unwrap().data_end).unwrap();
+    assert!(content[used..].iter().filter(|byte| **byte != 0).count() > 10_000);
+    let found = verify(&storage).unwrap();
+    assert_eq!((found.waiting, found.inspection.damages.len()), (9, 0));
+    drop(world);
+    for image in 0..200 {
+        let after = storage.crash(image);
+        let world = check(&after, &known, &format!("image {image}"));
+        assert_eq!(world.log.state().damages.count(), 0, "image {image}");
+    }
+}
+
+/// Any bit of a segment with remains: what is hit is told, and what is hit of the remains is nothing.
+#[test]
+fn a_flipped_bit_costs_its_record_at_most() {
+    let storage = SimStorage::new(3);
+    let (world, known) = reused(&storage, LARGE);
+    world.log.checkpoint().unwrap();
+    let last = *world.log.state().segments.back().unwrap();
+    drop(world);
+    let name = segment::name(last.number);
+    let open_records: BTreeSet<u64> = known.durable.difference(&known.settled).copied().collect();
+    let stride = if std::env::var_os("MDS_LONG").is_some() {
+        1
+    } else {
+        61
+    };
+    let bits = usize::try_from(last.len).unwrap() * 8;
+    let (mut gone, mut flagged) = (0, 0);
+    for bit in (0..bits).step_by(stride) {
+        let storage = storage.restart();
+        storage.flip(&name, bit);
+        let (mut world, _) = open_with(&storage, LARGE).unwrap();
+        let records = world.rest();
+        for record in &records {
+            assert_eq!(
+                known.submitted.get(&record.seq),
+                Some(&record.payload),
+                "bit {bit}"
+            );
+        }
+        let missing = open_records.len() - records.len();
+        assert!(missing <= 1, "bit {bit}: {missing}");
+        let state = world.log.state();
+        assert_eq!(state.acks.totals().damaged, missing as u64, "bit {bit}");
+        let is_remains = bit as u64 / 8 >= last.data_end;
+        assert!(
+            !is_remains || state.damages.count() == 0,
+            "bit {bit} of the remains was told"
+        );
+        let is_head = bit < 8 * 4_096;
+        assert!(
+            !is_head || state.damages.count() == 1,
+            "bit {bit} of the head was not told"
+        );
+        gone += missing;
+        flagged += usize::from(state.damages.count() > 0);
+    }
+    assert!(gone > 50 && flagged > gone, "{gone} lost, {flagged} told");
+}
+
+/// Both copies of the head are gone, of a segment with remains and of a file that waits.
+#[test]
+fn a_head_that_is_gone_brings_nothing_of_before_back() {
+    let storage = SimStorage::new(4);
+    let (world, known) = reused(&storage, LARGE);
+    world.log.checkpoint().unwrap();
+    drop(world);
+    for name in segments(&storage) {
+        let storage = storage.restart();
+        storage
+            .open(&name)
+            .unwrap()
+            .write_all_at(&[0xee; 4_096], 0)
+            .unwrap();
+        let (mut world, _) = open_with(&storage, LARGE).unwrap();
+        let records = world.rest();
+        let read: BTreeSet<u64> = records.iter().map(|record| record.seq).collect();
+        let wanted = known.durable.difference(&known.settled).copied().collect();
+        assert_eq!(read, wanted, "{name}");
+        let state = world.log.state();
+        assert!(
+            state.damages.kept().all(|damage| damage.records == 0),
+            "{name}"
+        );
+        assert!(state.damages.count() > 0, "{name}");
+    }
+}
+
+/// Somebody is still reading a segment when all of it was settled by others, and its file becomes
+/// another one.
+#[test]
+fn whoever_reads_a_segment_that_is_used_again_is_told_no_damage() {
+    for held in 0..9 {
+        let storage = SimStorage::new(held);
+        let (mut world, mut known) = (open(&storage).unwrap().0, Known::default());
+        for _ in 0..2 {
+            world.append(&mut known, vec![vec![1; 900]; 9]).unwrap();
+        }
+        let read = usize::try_from(held).unwrap() + 1;
+        let first = world.reader.read(read, 1 << 20).unwrap();
+        assert_eq!(first.len(), read);
+        settle_all(&world, &mut known);
+        for byte in 2..8 {
+            world
+                .append(&mut known, vec![vec![byte; 1_100]; 7])
+                .unwrap();
+        }
+        let file = segments(&storage);
+        let is_reused = world.log.state().segments.iter().any(|s| s.is_reused);
+        assert!(is_reused, "{file:?}");
+        let rest = world.rest();
+        let read: BTreeSet<u64> = rest.iter().map(|record| record.seq).collect();
+        let wanted = known.durable.difference(&known.settled).copied().collect();
+        assert_eq!(read, wanted, "{held}");
+        assert_eq!(world.log.state().damages.count(), 0, "{held}");
+    }
+}
+
+#[test]
+fn a_queue_whose_header_is_gone_is_not_opened_for_something_else() {
+    let storage = SimStorage::new(5);
+    let (world, known) = reused(&storage, OPTIONS);
+    drop(world);
+    storage.remove("header").unwrap();
+    let error = opening::open(&storage, OPTIONS, "another store")
+        .err()
+        .unwrap();
+    assert!(matches!(error, OpenError::Mismatch { .. }));
+    assert_eq!(
+        error.to_string(),
+        "the durable queue was made for something else: it says \"something else (its header is \
+         gone)\", and wanted is \"another store\""
+    );
+    let (mut world, recovery) = open(&storage).unwrap();
+    let waiting = known.durable.difference(&known.settled).count();
+    assert_eq!(world.rest().len(), waiting);
+    assert_eq!(recovery.damages[0].kind, DamageKind::Missing);
+}
+
+#[test]
+fn checkpoints_that_are_gone_are_told() {
+    let storage = SimStorage::new(6);
+    let (world, known) = reused(&storage, OPTIONS);
+    drop(world);
+    let told = |storage: &SimStorage| {
+        let damages = inspect(storage).unwrap().damages;
+        damages.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    storage.remove("ack.1").unwrap();
+    let copy = "ack.1, one of two copies, cannot be used, no record is known to be lost";
+    assert_eq!(told(&storage), [copy]);
+    storage.remove("ack.0").unwrap();
+    let gone =
+        ["ack.0", "ack.1"].map(|name| format!("{name} is missing, no record is known to be lost"));
+    assert_eq!(told(&storage), gone);
+    // What was settled comes again, and nothing is lost.
+    let (mut world, _) = open(&storage).unwrap();
+    let read: BTreeSet<u64> = world.rest().iter().map(|record| record.seq).collect();
+    let wanted: BTreeSet<u64> = known.durable.difference(&known.settled).copied().collect();
+    assert!(read.is_superset(&wanted));
+}
+
+/// A checkpoint of a later version is not a damaged one, and a flipped bit is not a later version.
+#[test]
+fn a_checkpoint_of_a_later_version_is_refused() {
+    let storage = SimStorage::new(7);
+    let (world, _) = reused(&storage, OPTIONS);
+    drop(world);
+    let mut content = storage.content("ack.1").unwrap();
+    content[8] = 2;
+    let length = u32::from_le_bytes(content[10..14].try_into().unwrap());
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&content[18..usize::try_from(length).unwrap()]);
+    hasher.update(&content[..14]);
+    let crc = hasher.finalize();
+    let file = storage.open("ack.1").unwrap();
+    file.write_all_at(&content, 0).unwrap();
+    let kind = inspect(&storage).unwrap().damages[0].kind;
+    assert_eq!(kind, DamageKind::Copy);
+    content[14..18].copy_from_slice(&crc.to_le_bytes());
+    file.write_all_at(&content, 0).unwrap();
+    let error = inspect(&storage).unwrap_err().to_string();
+    let newer = "the durable queue has format 2, and this program knows up to 1";
+    assert_eq!(error, newer);
+}
