@@ -1,5 +1,5 @@
-//! The thread that writes a checkpoint when something was settled, puts away the segments that are done,
-//! and has a file ready before the current one is full.
+//! The thread that writes a checkpoint when something was settled or became durable, puts away the
+//! segments that are done, and has a file ready before the current one is full.
 
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
@@ -72,7 +72,9 @@ impl Inner {
             let waited = self.kept.wait_timeout_while(keeping, time, wait);
             keeping = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let idle = |keeping: &mut Keeping| !is_known && !keeping.is_poked && !keeping.is_closed;
+        let idle = |keeping: &mut Keeping| {
+            !(is_known || keeping.is_poked || keeping.is_closed || self.log.is_dirty())
+        };
         let waited = self.kept.wait_while(keeping, idle);
         let mut keeping = waited.unwrap_or_else(PoisonError::into_inner);
         (keeping.is_poked, keeping.is_hurried) = (false, false);

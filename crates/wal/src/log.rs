@@ -98,7 +98,7 @@ pub(crate) struct State {
     pub(crate) segments: VecDeque<Segment>,
     /// The number after the last durable record.
     pub(crate) durable: SeqNo,
-    /// Something was settled since the last checkpoint.
+    /// Something was settled, or became durable, since the last checkpoint.
     pub(crate) is_dirty: bool,
     pub(crate) damages: Damages,
 }
@@ -253,6 +253,7 @@ impl Log {
     fn note_durable(&self, segment: &Active, group: &Group) {
         let mut state = self.state();
         state.durable = group.end();
+        state.is_dirty = true;
         if let Some(last) = state.segments.back_mut() {
             last.end = group.end();
             last.data_end = segment.offset;

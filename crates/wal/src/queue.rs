@@ -327,6 +327,7 @@ impl Inner {
         while let Some(PendingGroup { mut group, done }) = self.next_group() {
             let range = group.first()..group.end();
             let bytes = group.len_on_disk();
+            let was_dirty = self.log.is_dirty();
             let result = self.log.commit(&mut group);
             self.end(bytes, group);
             if let Err(error) = &result {
@@ -338,7 +339,7 @@ impl Inner {
             done.tell(result);
             // A segment that was sealed by this may be done already.
             let wants_spare = self.log.wants_spare();
-            if wants_spare || self.log.has_done_segments() {
+            if wants_spare || !was_dirty || self.log.has_done_segments() {
                 self.poke(wants_spare);
             }
         }

@@ -281,3 +281,27 @@ fn damage_to_the_last_records_of_a_closed_queue_is_damage() {
     );
     assert_eq!(queue.reader().read(10, 1 << 20).unwrap().len(), 1);
 }
+
+/// A running queue says so within a quarter of a second, although nobody settles anything.
+#[test]
+fn what_was_durable_for_a_while_is_proven_so() {
+    let storage = SimStorage::new(5);
+    let options = || WalOptions {
+        segment_bytes: 64 << 10,
+        ..WalOptions::default()
+    };
+    let open = |storage: &SimStorage| {
+        WriteAheadQueue::open_on(std::sync::Arc::new(storage.clone()), options()).unwrap()
+    };
+    let (queue, _) = open(&storage);
+    queue.append(["first", "last"]).unwrap().wait().unwrap();
+    while inspect(&storage).unwrap().checkpoint.unwrap().end < 3 {
+        std::thread::yield_now();
+    }
+    // The process is killed, and the payload of the second record is hit.
+    let after = storage.restart();
+    after.flip("0000000000000001.seg", (4_096 + 16 + 5 + 16) * 8);
+    let (_queue, recovery) = open(&after);
+    assert_eq!((recovery.records, recovery.damaged), (2, 1));
+    assert_eq!(recovery.damages[0].kind, DamageKind::Damaged);
+}
