@@ -99,15 +99,17 @@ impl Log {
             move |source| StorageError::new(operation, &name, source)
         };
         let len = record.payload.len() as u64;
-        match self.storage.create(&name, len) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed("make")(error)),
-            Ok(file) => {
-                file.write_all_at(&record.payload, 0)
-                    .map_err(failed("write"))?;
-                file.sync().map_err(failed("sync"))?;
+        let file = match self.storage.create(&name, len) {
+            // An earlier try may not have come to its end.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.storage.open(&name).map_err(failed("open"))?
             }
-        }
+            other => other.map_err(failed("make"))?,
+        };
+        file.write_all_at(&record.payload, 0)
+            .map_err(failed("write"))?;
+        file.sync().map_err(failed("sync"))?;
+        self.storage.sync_dir().map_err(failed("sync"))?;
         let mut state = self.state();
         let range = record.seq..record.seq + 1;
         let records = state.acks.settle(range, Settled::Damaged);

@@ -586,6 +586,28 @@ async fn a_stop_names_the_record_that_cannot_be_set_aside_and_keeps_it() {
     assert_eq!((left.recovery().records, left.recovery().first), (1, 101));
 }
 
+/// Any call of the disk fails while a record is set aside, and then power is lost: its bytes are in the
+/// copy, or the record is still in the queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_in_its_copy_or_in_the_queue() {
+    for call in 1..40 {
+        let (storage, queue_of_it) = full_disk_with_an_unknown_record(100 + call).await;
+        storage.free();
+        storage.fail_at(storage.calls() + call, Fault::Fails);
+        let (sink, _) = FakeSink::writing();
+        let coordinator = builder(sink).durable_queue(queue_of_it).start().unwrap();
+        all_settled(&coordinator).await;
+        coordinator.stop(true, secs(10)).await;
+        for seed in 0..10 {
+            let after = storage.crash(seed);
+            let left = queue(&after).recovery().records;
+            let copy = after.content("record-101.damaged").unwrap_or_default();
+            let is_whole = copy.get(8..16) == Some(&UNKNOWN.to_le_bytes()[..]);
+            assert!(is_whole || left == 1, "call {call}, seed {seed}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_is_not_opened_for_something_else_or_twice() {
     let storage = SimStorage::new(13);
