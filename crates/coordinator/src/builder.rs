@@ -417,7 +417,8 @@ fn window<T: Send + Sync + 'static>(
         return BoundedQueue::with_size_of(options, size_of);
     };
     // Weak: the threads of the disk hold the window.
-    let (of_use, of_ack, of_refill) = (
+    let (of_use, of_mean, of_ack, of_refill) = (
+        Arc::downgrade(durable),
         Arc::downgrade(durable),
         Arc::downgrade(durable),
         Arc::downgrade(durable),
@@ -427,6 +428,7 @@ fn window<T: Send + Sync + 'static>(
             let stats = of_use.upgrade().map(|d| d.queue.wal.bytes_in_use());
             stats.unwrap_or((0, 1))
         }),
+        record_bytes: Box::new(move || of_mean.upgrade()?.record_bytes()),
         settle: Box::new(move |ranges, fate| {
             if let Some(durable) = of_ack.upgrade() {
                 for range in ranges {

@@ -255,6 +255,15 @@ impl<T> fmt::Debug for Durable<T> {
 }
 
 impl<T> Durable<T> {
+    /// Bytes of the disk that a record took on average since the queue was opened, blocks that were
+    /// not filled included; `None` before the first.
+    pub(crate) fn record_bytes(&self) -> Option<u64> {
+        let stats = self.queue.wal.stats();
+        let records = stats.next.saturating_sub(self.queue.recovery.next);
+        let bytes = stats.written_bytes + stats.pending_bytes;
+        bytes.checked_div(records).filter(|each| *each > 0)
+    }
+
     /// Why records are not made durable, or cannot be read, at the moment.
     pub(crate) fn errors(&self) -> impl Iterator<Item = String> {
         let all = [&self.writing, &self.reading, &self.holding];

@@ -39,12 +39,15 @@ impl Numbers {
 
 /// Bytes of the disk: in use, and the limit.
 type Use = dyn Fn() -> (u64, u64) + Send + Sync;
+/// Bytes of the disk that a record takes, on average; `None` where that is not known.
+type RecordBytes = dyn Fn() -> Option<u64> + Send + Sync;
 /// Settles numbers.
 type Settle = dyn Fn(Vec<Range<u64>>, super::Fate) + Send + Sync;
 
 /// What a queue has to know of the disk that its records are on.
 pub(crate) struct Disk {
     pub(crate) in_use: Box<Use>,
+    pub(crate) record_bytes: Box<RecordBytes>,
     pub(crate) settle: Box<Settle>,
     /// Called when records can come in from the disk.
     pub(crate) refill: Box<dyn Fn() + Send + Sync>,
@@ -329,11 +332,6 @@ impl<T> BoundedQueue<T> {
         drop(state);
         self.wake_all();
     }
-
-    /// Looks at the pressure anew.
-    pub(crate) fn look_at_level(&self) {
-        self.update_level(&mut self.lock());
-    }
 }
 
 #[cfg(test)]
@@ -348,6 +346,7 @@ mod tests {
     fn window() -> BoundedQueue<u64> {
         let disk = Disk {
             in_use: Box::new(|| (0, 1)),
+            record_bytes: Box::new(|| None),
             settle: Box::new(|_, _| {}),
             refill: Box::new(|| {}),
         };

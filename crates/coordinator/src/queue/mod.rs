@@ -24,15 +24,16 @@
 mod backlog;
 mod guards;
 mod lease;
+mod pressure;
 mod state;
 mod stats;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use mds_core::{BackpressureLevel, FeedbackEvent};
+use mds_core::BackpressureLevel;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -477,54 +478,6 @@ impl<T> BoundedQueue<T> {
         }
     }
 
-    fn update_level(&self, state: &mut State<T>) {
-        let config = &self.shared.config;
-        let level = state.level(config);
-        if level == state.stats.level {
-            return;
-        }
-        state.stats.level = level;
-        let by_bytes = match level {
-            _ if config.disk.is_some() => true,
-            BackpressureLevel::Hard => state.size() < config.high_watermark,
-            _ => state.size() <= config.low_watermark && level == BackpressureLevel::Soft,
-        };
-        let what = if by_bytes {
-            "queued bytes"
-        } else {
-            "queue size"
-        };
-        let reason = match level {
-            BackpressureLevel::Hard => format!("{what} reached the high watermark"),
-            BackpressureLevel::Soft => format!("{what} is between the watermarks"),
-            BackpressureLevel::Ok => format!("{what} fell to the low watermark"),
-        };
-        let (size, capacity) = match &config.disk {
-            None => (state.size(), config.capacity),
-            // As many as there would be room for if all were like those that are there.
-            Some(disk) => {
-                let (used, limit) = (disk.in_use)();
-                let queued = state.stats.queued.max(1);
-                let capacity = queued.saturating_mul(limit) / used.max(1);
-                let count = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
-                (count(state.stats.queued), count(capacity.max(queued)))
-            }
-        };
-        let event = FeedbackEvent::create(
-            config.coord_id.clone(),
-            size,
-            capacity,
-            level,
-            Some(reason),
-            epoch_seconds(),
-        );
-        // Published under the lock, so that events keep the order of the crossings; publishing
-        // neither waits nor runs user code.
-        for bus in &config.buses {
-            bus.publish(event.clone());
-        }
-    }
-
     /// Takes a lease on the next batch; waits until one is full or due. `None` once the queue is
     /// closed and empty, or `stop_when` says so. Cancel safe.
     pub(crate) async fn lease(&self, stop_when: impl Fn() -> bool) -> Option<Lease<T>> {
@@ -786,10 +739,4 @@ impl<T> BoundedQueue<T> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn epoch_seconds() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0.0, |d| d.as_secs_f64())
 }

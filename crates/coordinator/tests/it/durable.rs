@@ -4,90 +4,18 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mds_coordinator::{
-    Codec, Degraded, DurableOptions, DurableQueue, DurableTotals, ErrorKind, OverflowStrategy,
-    Reason, Refusal, Unreadable, WriteCoordinator,
+    Degraded, DurableOptions, DurableQueue, ErrorKind, OverflowStrategy, Reason, Refusal,
+    Unreadable,
 };
 use mds_wal::sim::{Fault, SimStorage};
 
-use crate::support::{Act, FakeLetters, FakeSink, Peek, Poison, builder, millis, secs};
-
-/// A number that the codec does not know.
-const UNKNOWN: u64 = u64::MAX;
-/// One at which it panics.
-const PANICS: u64 = u64::MAX - 1;
-/// One of 200,000 bytes.
-const LARGE: u64 = u64::MAX - 2;
-
-struct Numbers;
-
-impl Codec<u64> for Numbers {
-    fn encode(&self, item: &u64, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&item.to_le_bytes());
-        // As long as a bar.
-        let rest = if *item == LARGE { 199_992 } else { 92 };
-        bytes.resize(bytes.len() + rest, 7);
-    }
-
-    fn decode(&self, bytes: &[u8]) -> Result<u64, String> {
-        let number = bytes.first_chunk().map(|b| u64::from_le_bytes(*b));
-        match number {
-            Some(UNKNOWN) | None => Err("that number is not known".to_owned()),
-            Some(PANICS) => panic!("that number is too much"),
-            Some(number) => Ok(number),
-        }
-    }
-}
-
-fn queue(storage: &SimStorage) -> DurableQueue<u64> {
-    queue_of(storage, 64 << 20)
-}
-
-fn queue_of(storage: &SimStorage, max_bytes: u64) -> DurableQueue<u64> {
-    let options = DurableOptions {
-        identity: "numbers".to_owned(),
-        max_bytes,
-        ..DurableOptions::default()
-    };
-    DurableQueue::open_on(Arc::new(storage.clone()), options, Arc::new(Numbers)).unwrap()
-}
-
-/// A sink that fails until it is let go.
-fn held() -> (FakeSink, Peek, Arc<AtomicBool>) {
-    let is_free = Arc::new(AtomicBool::new(false));
-    let look = Arc::clone(&is_free);
-    let (sink, peek) = FakeSink::new(move |_| {
-        if look.load(Ordering::Relaxed) {
-            Act::Write
-        } else {
-            Act::Fail(ErrorKind::Environment, "down")
-        }
-    });
-    let check = Arc::clone(&is_free);
-    let sink = sink.check(move || check.load(Ordering::Relaxed));
-    (sink, peek, is_free)
-}
-
-async fn submit(coordinator: &WriteCoordinator<u64>, rows: std::ops::Range<u64>) {
-    let mut rows: VecDeque<u64> = rows.collect();
-    coordinator.submit_many(&mut rows).await.unwrap();
-}
-
-/// Waits until everything has its fate.
-async fn all_settled(coordinator: &WriteCoordinator<u64>) {
-    while coordinator.flush(secs(1)).await.outstanding > 0 {
-        assert!(coordinator.stats().is_balanced());
-    }
-}
-
-/// The totals on the disk.
-fn totals(storage: &SimStorage) -> DurableTotals {
-    let queue = queue(&storage.restart());
-    let stats = queue.stats();
-    DurableTotals::new(&stats.totals, stats.next, stats.backlog)
-}
+use crate::disk::{
+    LARGE, Numbers, PANICS, UNKNOWN, all_settled, held, queue, queue_of, submit, totals,
+};
+use crate::support::{Act, FakeLetters, FakeSink, Poison, builder, millis, secs};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_answered_survives_the_loss_of_power() {

@@ -7,6 +7,7 @@
 
 mod breaker_model;
 mod dead_letter;
+mod disk;
 mod durable;
 mod durable_clock;
 mod known_errors;

@@ -1,12 +1,17 @@
 //! Pressure is told once per crossing, and whoever listens cannot slow the write path.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mds_coordinator::{BackpressureLevel, FeedbackBus, WriteCoordinator};
+use mds_coordinator::{
+    BackpressureLevel, FeedbackBus, OverflowStrategy, Refusal, WriteCoordinator,
+};
+use mds_wal::sim::SimStorage;
 use tokio::time::Instant;
 
+use crate::disk::{all_settled, held, queue_of, submit};
 use crate::support::{Act, FakeSink, builder, millis, secs, settled, submit_all};
 
 /// What a subscriber has heard.
@@ -89,6 +94,41 @@ async fn an_event_has_the_fields_that_producers_read() {
         hard.reason.as_deref(),
         Some("queue size reached the high watermark")
     );
+}
+
+/// Whoever comes late asks, and hears what the latest crossing said; asking tells nobody anything.
+#[tokio::test(start_paused = true)]
+async fn the_pressure_can_be_asked_for_at_any_time() {
+    let bus = FeedbackBus::new();
+    let coordinator = slow(&bus);
+    let mut events = bus.subscribe();
+    let ask = || {
+        let event = coordinator.pressure();
+        assert_eq!(
+            (event.coordinator_id.as_str(), event.source.as_str()),
+            ("bars", "store")
+        );
+        assert_eq!(event.reason.as_deref(), Some("snapshot"));
+        assert!(event.ts > 1_600_000_000.0);
+        (event.queue_size, event.capacity, event.level)
+    };
+    assert_eq!(ask(), (0, 100, BackpressureLevel::Ok));
+    submit_all(&coordinator, 0..10).await;
+    tokio::time::sleep(millis(1)).await;
+    assert_eq!(ask(), (0, 100, BackpressureLevel::Ok), "all are in flight");
+    submit_all(&coordinator, 0..51).await;
+    assert_eq!(ask(), (51, 100, BackpressureLevel::Soft));
+    submit_all(&coordinator, 0..49).await;
+    assert_eq!(ask(), (100, 100, BackpressureLevel::Hard));
+    assert!((coordinator.pressure().utilization - 1.0).abs() < 1e-9);
+    settled(&coordinator, secs(60)).await;
+    assert_eq!(ask(), (0, 100, BackpressureLevel::Ok));
+    coordinator.stop(true, secs(1)).await;
+    assert_eq!(ask(), (0, 100, BackpressureLevel::Ok));
+    // Up and down, once each.
+    let told = std::iter::from_fn(|| events.try_recv());
+    let told: Vec<_> = told.map(|e| (e.level.as_str(), e.queue_size)).collect();
+    assert_eq!(told, [("soft", 51), ("hard", 80), ("soft", 70), ("ok", 50)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,4 +263,50 @@ async fn a_callback_that_panics_is_called_again() {
         settled(&coordinator, secs(10)).await;
     }
     assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+/// What records took so far says how many more have room, however many bytes settled ones still hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pressure_says_how_many_records_the_disk_has_room_for() {
+    let storage = SimStorage::new(22);
+    let (sink, _, is_free) = held();
+    let coordinator = builder(sink)
+        .workers(1)
+        .batch_size(10)
+        .overflow_strategy(OverflowStrategy::Error)
+        .durable_queue(queue_of(&storage, 1 << 20))
+        .start()
+        .unwrap();
+    let pressure = coordinator.pressure();
+    assert_eq!((pressure.queue_size, pressure.level.as_str()), (0, "ok"));
+    assert!(pressure.capacity >= 1, "{pressure:?}");
+    is_free.store(true, Ordering::Relaxed);
+    for chunk in 0..8 {
+        submit(&coordinator, chunk * 100..(chunk + 1) * 100).await;
+    }
+    all_settled(&coordinator).await;
+    let empty = coordinator.pressure();
+    assert_eq!((empty.queue_size, empty.level.as_str()), (0, "ok"));
+    // Now as many come as there is room for.
+    is_free.store(false, Ordering::Relaxed);
+    let mut accepted = 0;
+    let refused = loop {
+        let mut part: VecDeque<u64> = (1_000 + accepted..1_100 + accepted).collect();
+        match coordinator.submit_many(&mut part).await {
+            Ok(rows) => accepted += rows as u64,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.refusal, Refusal::QueueFull);
+    accepted += refused.accepted as u64;
+    // A part of each segment stays empty.
+    assert!((3_800..4_800).contains(&empty.capacity), "{empty:?}");
+    assert!((3_800..4_800).contains(&accepted), "{accepted}");
+    let full = coordinator.pressure();
+    assert_eq!(full.level.as_str(), "hard");
+    assert!(full.queue_size as u64 <= accepted && full.queue_size as u64 + 10 >= accepted);
+    assert!(
+        (0..200).contains(&(full.capacity - full.queue_size)),
+        "{full:?}"
+    );
 }

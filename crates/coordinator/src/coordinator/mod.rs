@@ -1,5 +1,7 @@
 //! The write coordinator: what producers talk to.
 
+mod readings;
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,24 +11,21 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mds_core::{Batch, Sink};
-use mds_wal::WalStats;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::breaker::CircuitState;
 use crate::builder::CoordinatorBuilder;
 use crate::context::{Context, Phase};
 use crate::dead_letter::Reason;
 use crate::durable::Durable;
 use crate::feedback::CallbackGuard;
-use crate::health::{CoordinatorHealth, Degraded, FlushReport, StopReport};
+use crate::health::{FlushReport, StopReport};
 use crate::letters::{Cause, Job, Letters};
 use crate::log::log;
 use crate::metrics::Source;
 use crate::overflow::{OverflowStrategy, Refusal, SubmitError};
-use crate::queue::{Fate, Revoked, Stats, Taken};
-use crate::scaler::ScaleReason;
+use crate::queue::{Fate, Revoked, Taken};
 
 /// Records that are given up at once for newer ones: their segment goes when they are settled.
 const EVICTED: usize = 4_096;
@@ -277,82 +276,6 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
             circuit: self.context.circuit(),
             unreadable: self.context.queue.unreadable(),
         }
-    }
-
-    /// The state at a glance.
-    pub fn health(&self) -> CoordinatorHealth {
-        CoordinatorHealth {
-            workers_alive: self.context.workers_alive.load(Ordering::Relaxed),
-            queue_size: usize::try_from(self.context.queue.queued()).unwrap_or(usize::MAX),
-            capacity: self.context.queue.capacity(),
-            circuit_state: self.context.circuit(),
-        }
-    }
-
-    /// Why it is not at its best; empty if it is.
-    pub fn degraded(&self) -> Vec<Degraded> {
-        let context = &self.context;
-        let error = || self.last_error();
-        let mut reasons = Vec::new();
-        if context.circuit() != CircuitState::Closed {
-            reasons.push(Degraded::CircuitOpen { error: error() });
-        }
-        if context.breaker.is_none() && context.failing_for().is_some() {
-            reasons.push(Degraded::WritesFailing { error: error() });
-        }
-        if context.fatal.load(Ordering::Relaxed) {
-            reasons.push(Degraded::Fatal { error: error() });
-        }
-        if context.letters.failing.load(Ordering::Relaxed) {
-            reasons.push(Degraded::DeadLettersFailing);
-        }
-        if let Some(durable) = &context.durable {
-            let errors = durable.errors();
-            reasons.extend(errors.map(|error| Degraded::DurableQueueFailing { error }));
-        }
-        let alive = context.workers_alive.load(Ordering::Relaxed);
-        let wanted = context.worker_limit();
-        if alive < wanted && context.phase() == Phase::Running {
-            reasons.push(Degraded::WorkersMissing { alive, wanted });
-        }
-        reasons
-    }
-
-    /// What the latest failed attempt said, whatever came after it.
-    pub fn last_error(&self) -> Option<String> {
-        self.context
-            .last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// How long attempts have failed with none in between that the store answered; `None` while it
-    /// answers. Unlike the circuit's state it does not depend on how many failures open the
-    /// circuit, and a check that says yes while writes fail does not end it.
-    pub fn failing_for(&self) -> Option<Duration> {
-        self.context.failing_for()
-    }
-
-    /// One cut through the books.
-    pub fn stats(&self) -> Stats {
-        self.context.queue.stats()
-    }
-
-    /// Workers that may run now.
-    pub fn worker_limit(&self) -> usize {
-        self.context.worker_limit()
-    }
-
-    /// Why [`Self::worker_limit`] moved the last time.
-    pub fn worker_limit_reason(&self) -> ScaleReason {
-        self.context.scaling().reason
-    }
-
-    /// Figures of the durable queue, where there is one.
-    pub fn durable_stats(&self) -> Option<WalStats> {
-        let durable = self.context.durable.as_ref()?;
-        Some(durable.queue.stats())
     }
 
     /// Takes no record any more, from now on; [`stop`](Self::stop) does that first. Submits that wait
