@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use mds_core::settings::{SettingFile, SettingFlag, SettingSources, Settings, SettingsError};
+use mds_core::settings::{
+    QueueChoice, ResolvedSetting, SettingFile, SettingFlag, SettingOrigin, SettingSources,
+    Settings, SettingsError,
+};
 use mds_core::{Kind, Timestamp};
 use mds_store::{
     OpenOptions, Store, StoreError, StoreUrl, StoreUrlError, TimescaleMode, TimescaleOptions,
@@ -28,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     /// Whether only errors are told.
     pub(crate) quiet: bool,
+    /// Where records wait if nobody has said so.
+    pub(crate) usual_queue: QueueChoice,
 }
 
 /// A file that was read, or was not there and need not be.
@@ -95,7 +100,18 @@ impl Context {
         Ok(Self {
             settings: result?,
             quiet: global.quiet,
+            usual_queue: QueueChoice::Memory,
         })
+    }
+
+    /// Where records wait.
+    pub(crate) fn queue(&self) -> QueueChoice {
+        let is_said = |found: &ResolvedSetting| found.origin != SettingOrigin::Default;
+        if self.settings.get("queue").is_some_and(is_said) {
+            self.settings.queue()
+        } else {
+            self.usual_queue.clone()
+        }
     }
 
     /// The address of the store.

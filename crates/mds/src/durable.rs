@@ -85,7 +85,7 @@ pub(crate) fn folder<R: Record>(dir: &Path) -> PathBuf {
 
 /// The folder of all queues, where the settings name one on the disk.
 pub(crate) fn dir(context: &Context) -> Option<PathBuf> {
-    match context.settings.queue() {
+    match context.queue() {
         QueueChoice::Disk(dir) => Some(dir),
         _ => None,
     }
@@ -112,7 +112,7 @@ pub(crate) fn open_queue<R: MarketRecord>(
     context: &Context,
     store: &Store,
 ) -> anyhow::Result<Option<DurableQueue<Sourced<R>>>> {
-    let QueueChoice::Disk(dir) = context.settings.queue() else {
+    let QueueChoice::Disk(dir) = context.queue() else {
         return Ok(None);
     };
     let folder = folder::<R>(&dir);
@@ -132,8 +132,9 @@ pub(crate) fn open_queue<R: MarketRecord>(
     let recovery = queue.recovery();
     if recovery.records > 0 {
         context.note(format_args!(
-            "{} records of an earlier run are in the queue; they are written first",
-            crate::output::grouped(recovery.records)
+            "{} records of an earlier run are in the queue of {}; they are written first",
+            crate::output::grouped(recovery.records),
+            R::KIND
         ));
     }
     for damage in &recovery.damages {

@@ -17,7 +17,10 @@ const ALLOWED: [(&str, &[&str]); 8] = [
     ("mds-coordinator", &["mds-core", "mds-wal"]),
     ("mds-store", &["mds-core"]),
     ("mds-formats", &["mds-core"]),
-    ("mds-server", &["mds-core", "mds-coordinator"]),
+    (
+        "mds-server",
+        &["mds-core", "mds-coordinator", "mds-formats", "mds-store"],
+    ),
     (
         "mds",
         &[

@@ -16,6 +16,7 @@ mod latest;
 mod migrate;
 mod query;
 mod selftest;
+mod serve;
 mod stats;
 mod wal;
 
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Take files into the store
     Ingest(Box<ingest::Args>),
+    /// Take rows over HTTP, and answer what became of each
+    Serve(serve::Args),
     /// Print records
     Query(query::Args),
     /// Print the last price of each instrument
@@ -65,6 +68,7 @@ impl Command {
     pub(crate) fn setting_flags(&self) -> Vec<SettingFlag<'_>> {
         match self {
             Self::Ingest(args) => args.setting_flags(),
+            Self::Serve(args) => args.setting_flags(),
             Self::Query(args) => args.setting_flags(),
             Self::Latest(args) => args.setting_flags(),
             Self::Export(args) => args.setting_flags(),
@@ -96,6 +100,7 @@ impl Command {
         match self {
             Self::Demo(args) => demo::run(&args, context),
             Self::Ingest(args) => ingest::run(&args, context),
+            Self::Serve(args) => serve::run(&args, context),
             Self::Query(args) => query::run(&args, context),
             Self::Latest(args) => latest::run(&args, context),
             Self::Stats(args) => stats::run(&args, context),

@@ -26,5 +26,6 @@ mod replay;
 mod run;
 mod secrets;
 mod selftest;
+mod serve;
 mod streams;
 mod wal;

@@ -25,6 +25,8 @@ const LINGER: Duration = Duration::from_millis(3);
 const DELAY: Duration = Duration::from_millis(50);
 /// Starts in a row that may fail.
 const PATIENCE: u32 = 3;
+/// Rows in a row that may be refused: more than any single failure of the disk costs.
+const REFUSALS: u32 = 10 * 4_000;
 
 /// How a life goes.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +69,8 @@ struct Producer<'a> {
     again: VecDeque<u64>,
     /// Handed to the process that lives, and not answered.
     outstanding: BTreeSet<u64>,
+    /// Refused since the last one that was acknowledged.
+    refusals: u32,
     /// Acknowledged, and not in the store when it was looked at last.
     unseen: BTreeSet<u64>,
 }
@@ -82,6 +86,7 @@ pub(super) fn run(trial: &Trial, dir: &Path, report: &mut Kills) -> anyhow::Resu
         next: 0,
         again: VecDeque::new(),
         outstanding: BTreeSet::new(),
+        refusals: 0,
         unseen: BTreeSet::new(),
     };
     let (mut kills, mut failures) = (0, 0);
@@ -158,14 +163,22 @@ impl Producer<'_> {
             bail!("row {number} was acknowledged and never handed in, or twice");
         }
         self.report.acknowledged += 1;
+        self.refusals = 0;
         self.unseen.insert(number);
         Ok(())
     }
 
     fn other(&mut self, heard: Heard, life: &Life) -> anyhow::Result<()> {
         match heard {
-            Heard::Refused(number, _) if self.outstanding.remove(&number) => {
+            Heard::Refused(number, why) if self.outstanding.remove(&number) => {
                 self.report.refused += 1;
+                self.refusals += 1;
+                if self.refusals > REFUSALS {
+                    bail!(
+                        "the process takes no rows ({why}): {}; the test needs a disk with room",
+                        life.complaint()
+                    );
+                }
                 self.again.push_back(number);
                 Ok(())
             }

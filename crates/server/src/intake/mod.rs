@@ -1,0 +1,248 @@
+//! `POST /v1/{bars,options,fundamentals,news}`: rows in, and what became of them out.
+//!
+//! A request is read and understood whole before any of its rows is handed in: a body that cannot be
+//! understood to its end costs the request, and none of its rows is taken. A row that is no record costs
+//! itself: it is named in the answer, with its field and the rule, and belongs to the producer still.
+//! What the answer counts as accepted belongs to the store from then on.
+
+mod body;
+mod parameters;
+mod rows;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use mds_coordinator::{CircuitState, Refusal};
+use mds_core::{Bar, Fundamentals, News, OptionSnap, Sourced};
+use serde::Serialize;
+
+use self::parameters::{Ack, Parameters};
+use self::rows::{Parsed, RowError};
+use crate::app::App;
+use crate::lane::{Lane, Lanes, MarketRecord};
+use crate::problem::{Code, Problem};
+
+/// The header that names a request, in questions and answers.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Rows that are named in an answer; more are only counted.
+const ERRORS: usize = 1_000;
+/// When to come again where nothing is known.
+const LATER: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(1);
+
+/// A kind that has a lane.
+pub(crate) trait OfKind: MarketRecord {
+    fn lane(lanes: &Lanes) -> &Lane<Self>;
+}
+
+impl OfKind for Bar {
+    fn lane(lanes: &Lanes) -> &Lane<Self> {
+        &lanes.bars
+    }
+}
+
+impl OfKind for OptionSnap {
+    fn lane(lanes: &Lanes) -> &Lane<Self> {
+        &lanes.options
+    }
+}
+
+impl OfKind for Fundamentals {
+    fn lane(lanes: &Lanes) -> &Lane<Self> {
+        &lanes.fundamentals
+    }
+}
+
+impl OfKind for News {
+    fn lane(lanes: &Lanes) -> &Lane<Self> {
+        &lanes.news
+    }
+}
+
+/// What became of the rows of a request.
+#[derive(Debug, Serialize)]
+struct Answer {
+    request_id: String,
+    kind: &'static str,
+    ack: &'static str,
+    /// Records and rows that are none; `accepted` and `refused` together.
+    received: u64,
+    accepted: u64,
+    refused: u64,
+    /// Rows that the format maps to no record.
+    skipped: u64,
+    errors: Vec<RowError>,
+    errors_truncated: bool,
+}
+
+impl Answer {
+    fn status(&self) -> StatusCode {
+        match (self.accepted, self.refused) {
+            (0, 1..) => StatusCode::UNPROCESSABLE_ENTITY,
+            (_, 1..) => StatusCode::MULTI_STATUS,
+            _ if self.ack == Ack::Accepted.as_str() => StatusCode::ACCEPTED,
+            _ => StatusCode::OK,
+        }
+    }
+}
+
+/// A request by its name, and by a name that no other request has.
+#[derive(Clone, Debug)]
+struct RequestId {
+    id: String,
+    number: u64,
+}
+
+impl RequestId {
+    fn of(app: &App, headers: &HeaderMap) -> Self {
+        let number = app.number();
+        let is_plain = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
+        let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        let given = given.filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(is_plain));
+        let id = given.map_or_else(|| format!("r{number}"), str::to_owned);
+        Self { id, number }
+    }
+
+    /// What stands for the file name in letters and messages.
+    fn path(&self) -> String {
+        format!("http:{}#{}", self.id, self.number)
+    }
+}
+
+/// Takes rows of the kind `R`.
+pub(crate) async fn post<R: OfKind>(
+    State(app): State<App>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let id = RequestId::of(&app, &headers);
+    let answered = Box::pin(take::<R>(&app, &uri, &headers, body, &id)).await;
+    let mut response = match answered {
+        Ok(answer) => {
+            let json = [(CONTENT_TYPE, "application/json")];
+            let body = serde_json::to_vec(&answer).unwrap_or_default();
+            (answer.status(), json, body).into_response()
+        }
+        Err(problem) => problem.with("request_id", id.id.as_str()).into_response(),
+    };
+    if let Ok(id) = HeaderValue::from_str(&id.id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+async fn take<R: OfKind>(
+    app: &App,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: Body,
+    id: &RequestId,
+) -> Result<Answer, Problem> {
+    if app.is_draining() {
+        return Err(draining());
+    }
+    let lane = R::lane(app.lanes());
+    let is_durable = lane.coordinator.durable_stats().is_some();
+    let parameters = Parameters::of(uri, headers, is_durable, app.shared.tenant)?;
+    if !is_durable && lane.coordinator.health().circuit_state == CircuitState::Open {
+        return Err(circuit_open(lane));
+    }
+    let (body, memory) = body::read(app, headers, body).await?;
+    let request = rows::Request {
+        path: id.path(),
+        options: parameters.options,
+        limits: app.shared.limits,
+    };
+    let (app_too, ack) = (app.clone(), parameters.ack);
+    let parse = move || {
+        let lane = R::lane(app_too.lanes());
+        rows::parse::<R>(body, &request, &lane.revisions)
+    };
+    let parsed = tokio::task::spawn_blocking(parse).await;
+    let parsed = parsed.map_err(|_| Problem::new(Code::Internal, "the request was given up"))??;
+    drop(memory);
+    let Parsed {
+        mut rows,
+        indexes,
+        received,
+        skipped,
+        refused,
+        errors,
+    } = parsed;
+    let accepted = submit(lane, &mut rows, &indexes).await?;
+    Ok(Answer {
+        request_id: id.id.clone(),
+        kind: R::KIND.as_str(),
+        ack: ack.as_str(),
+        received,
+        accepted,
+        refused,
+        skipped,
+        errors_truncated: refused > errors.len() as u64,
+        errors,
+    })
+}
+
+/// Hands rows in; all of them, or an answer that says how many.
+async fn submit<R: OfKind>(
+    lane: &Lane<R>,
+    rows: &mut VecDeque<Sourced<R>>,
+    indexes: &[u64],
+) -> Result<u64, Problem> {
+    let all = rows.len();
+    let submitted = lane.coordinator.submit_many(rows).await;
+    let Err(error) = submitted else {
+        return Ok(all as u64);
+    };
+    let accepted = all - rows.len();
+    let problem = refused(lane, error.refusal).with("accepted", accepted);
+    Err(match indexes.get(accepted) {
+        Some(next) => problem.with("next_index", *next),
+        None => problem,
+    })
+}
+
+fn refused<R: OfKind>(lane: &Lane<R>, refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::QueueFull => {
+            let detail = "the queue is full; send the rows from next_index on again, later";
+            Problem::new(Code::QueueFull, detail).retry_after(SOON)
+        }
+        Refusal::DiskFailed => {
+            let error = lane.coordinator.degraded();
+            let detail = format!(
+                "the disk of the queue takes no more rows ({}); send those from next_index on again, \
+                 later",
+                error
+                    .first()
+                    .map(|why| format!("{why:?}"))
+                    .unwrap_or_default()
+            );
+            Problem::new(Code::DiskFailed, detail).retry_after(LATER)
+        }
+        Refusal::OutcomeUnknown => {
+            let detail = "it is not known whether the rows from next_index on were taken; send them \
+                          again: rows that come twice are stored once";
+            Problem::new(Code::OutcomeUnknown, detail).retry_after(SOON)
+        }
+        Refusal::Closed => draining(),
+        other => Problem::new(Code::Internal, format!("rows were refused: {other}")),
+    }
+}
+
+fn draining() -> Problem {
+    let detail = "the daemon is stopping; send the rows to the one that follows it";
+    Problem::new(Code::Draining, detail).retry_after(SOON)
+}
+
+fn circuit_open<R: OfKind>(lane: &Lane<R>) -> Problem {
+    let error = lane.coordinator.last_error().unwrap_or_default();
+    let detail = format!("the store does not answer, and the queue is in memory: {error}");
+    Problem::new(Code::CircuitOpen, detail).retry_after(LATER)
+}
