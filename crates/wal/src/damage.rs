@@ -66,6 +66,12 @@ impl fmt::Display for Damage {
             (DamageKind::Copy, false) => {
                 write!(f, "{file}: bytes {start} to {end}, kept twice, are damaged")?;
             }
+            (DamageKind::Missing, true) if start > 0 => {
+                write!(
+                    f,
+                    "{file}: nothing is behind byte {start}, where more should be"
+                )?;
+            }
             (kind, true) => write!(f, "{file} is {}", kind.as_str())?,
             (kind, false) => write!(f, "{file}: bytes {start} to {end} are {}", kind.as_str())?,
         }

@@ -80,6 +80,8 @@ impl SegmentInfo {
 pub struct Inspection {
     /// What the queue is for, in the words of its owner; `None` where that cannot be read any more.
     pub identity: Option<String>,
+    /// The checksum of what the queue is for, as its segments say it; `None` where none does.
+    pub identity_checksum: Option<u32>,
     /// Whether anything still says the number that tells records of this queue from other bytes.
     pub has_salt: bool,
     /// The newest checkpoint.
@@ -113,6 +115,13 @@ pub struct Verification {
 }
 
 impl Inspection {
+    /// Whether the queue was made for this; `None` where nothing says it any more.
+    pub fn is_for(&self, identity: &str) -> Option<bool> {
+        let by_segments = || Some(self.identity_checksum? == identity::checksum(identity));
+        let by_header = self.identity.as_ref().map(|found| found == identity);
+        by_header.or_else(by_segments)
+    }
+
     /// Records that waited and are lost.
     pub fn lost(&self) -> u64 {
         self.damages.iter().map(|damage| damage.records).sum()
@@ -246,6 +255,7 @@ fn look(storage: &dyn Storage, is_all: bool) -> Result<(Inspection, Whole), Insp
         waiting: acks.open_in(segment.first..segment.end),
     };
     let inspection = Inspection {
+        identity_checksum: survey.identity,
         has_salt: survey.salt.is_some(),
         checkpoint: newest.map(|newest| CheckpointInfo {
             generation: newest.generation,

@@ -34,6 +34,11 @@ pub struct Recovery {
     pub first: SeqNo,
     /// The number of the next record.
     pub next: SeqNo,
+    /// A random number that the queue in this folder has kept since it was made.
+    pub queue: u64,
+    /// A checkpoint of before says what became of its records: the queue is not new, and not both of
+    /// its checkpoints are lost.
+    pub is_continued: bool,
     /// Everything that was found damaged.
     pub damages: Vec<Damage>,
 }
@@ -52,11 +57,12 @@ pub(crate) fn open(
     clear(storage, &survey);
     let mut checkpoints = Checkpoints::open(storage, &survey)?;
     let next_number = survey.next_number;
+    let is_continued = survey.newest.is_some();
     let state = state(storage, options, survey, salt)?;
     // That torn records count as settled must not be found out anew, with more behind them.
     checkpoints.write(salt, state.durable, state.acks.clone())?;
     storage.sync_dir().map_err(|e| failed("sync", e))?;
-    let recovery = recovery_of(&state);
+    let recovery = recovery_of(&state, salt, is_continued);
     let opened = Opened {
         state,
         salt,
@@ -142,7 +148,7 @@ fn give_back(storage: &dyn Storage, segment: &mut Segment, data_end: u64) {
     }
 }
 
-fn recovery_of(state: &State) -> Recovery {
+fn recovery_of(state: &State, queue: u64, is_continued: bool) -> Recovery {
     let damages: Vec<Damage> = state.damages.kept().cloned().collect();
     let lost = damages.iter().map(|damage| damage.records).sum();
     let mut first = None;
@@ -154,6 +160,8 @@ fn recovery_of(state: &State) -> Recovery {
         damaged: lost,
         first: first.unwrap_or(state.durable),
         next: state.durable,
+        queue,
+        is_continued,
         damages,
     }
 }

@@ -17,7 +17,7 @@ use crate::error::{InspectError, OpenError, StorageError};
 use crate::identity::{self, Header};
 use crate::log::Segment;
 use crate::pair::{self, Found};
-use crate::record::Expect;
+use crate::record::{Expect, HEAD};
 use crate::scan::{Item, Scanner};
 use crate::segment::{self, DATA, SegmentHead, VERSION};
 use crate::storage::{Storage, read_full};
@@ -296,16 +296,30 @@ impl Surveying<'_> {
         newest: Option<&Checkpoint>,
     ) -> VecDeque<Segment> {
         let mut segments: VecDeque<Segment> = VecDeque::new();
-        for (head, at) in heads {
+        // Where the one behind each begins, if that is known.
+        let ends = heads
+            .iter()
+            .skip(1)
+            .map(|(head, _)| Some(head.as_ref()?.previous_end));
+        let ends: Vec<Option<SeqNo>> = ends.chain([None]).collect();
+        for ((head, at), next) in heads.into_iter().zip(ends) {
             let name = segment::name(at.number);
             let is_foreign = head.is_some_and(|h| h.salt != salt || h.number != at.number);
+            let within = at.len / HEAD as u64 + 1;
             let lowest = newest.map_or(1, |c| c.acks.floor());
+            // Its first records may be settled.
+            let lowest = lowest.saturating_sub(within).max(1);
             let least = segments.back().map_or(lowest, |before| before.first);
+            // The one before, and this one, may be of after the checkpoint.
+            let durable = newest
+                .map_or(0, |c| c.end)
+                .max(least.saturating_add(within));
+            let below = next.unwrap_or(durable.saturating_add(within));
             // Where nothing says so, there may be remains.
             let is_reused = head.is_none_or(|head| head.is_reused);
             let told = head
                 .map(|head| (head.first, head.previous_end))
-                .or_else(|| self.salvage(&name, at.len, least, salt));
+                .or_else(|| self.salvage(&name, at.len, least..below, salt));
             let Some((first, previous_end)) = told.filter(|_| !is_foreign) else {
                 self.damage(&name, 0..at.len, DamageKind::Copy);
                 self.foreign.push(at);
@@ -330,11 +344,17 @@ impl Surveying<'_> {
     }
 
     /// Where a segment whose head is gone begins: with its first record that is whole.
-    fn salvage(&self, name: &str, len: u64, least: SeqNo, salt: u64) -> Option<(SeqNo, SeqNo)> {
+    fn salvage(
+        &self,
+        name: &str,
+        len: u64,
+        numbers: Range<SeqNo>,
+        salt: u64,
+    ) -> Option<(SeqNo, SeqNo)> {
         let file = self.storage.open(name).ok()?;
         let expect = Expect {
-            next: least,
-            below: SeqNo::MAX,
+            next: numbers.start,
+            below: numbers.end,
             salt,
             max_len: self.max_record,
         };
@@ -343,7 +363,7 @@ impl Surveying<'_> {
         loop {
             match scanner.next(file.as_ref()).ok()? {
                 Item::Record { head, .. } => {
-                    let first = head.group_first.max(least);
+                    let first = head.group_first.max(numbers.start);
                     return Some((first, first));
                 }
                 Item::Junk { .. } => {}
