@@ -1,6 +1,6 @@
 //! Keeps workers, the prober and the scaler alive.
 //!
-//! A worker ends for three reasons: the queue is closed and empty, it is above the limit, or it
+//! A worker ends for three reasons: the queue drains and is empty, it is above the limit, or it
 //! panicked. Only the last is a fault: it is counted and a new worker with the same number takes
 //! its place, so that no worker dies for good and label values are reused.
 

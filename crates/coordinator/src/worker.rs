@@ -116,7 +116,8 @@ impl<T: Send + Sync + 'static, S: Sink<T>> Worker<T, S> {
         loop {
             let core = &self.core;
             let id = self.id as usize;
-            let Some(lease) = core.queue.lease(|| id >= core.worker_limit()).await else {
+            let is_surplus = || id >= core.worker_limit();
+            let Some(lease) = core.queue.lease_until_drained(is_surplus).await else {
                 return;
             };
             self.expire_waiting().await;

@@ -478,9 +478,9 @@ impl<T> BoundedQueue<T> {
         }
     }
 
-    /// Takes a lease on the next batch; waits until one is full or due. `None` once the queue is
-    /// closed and empty, or `stop_when` says so. Cancel safe.
-    pub(crate) async fn lease(&self, stop_when: impl Fn() -> bool) -> Option<Lease<T>> {
+    /// Takes a lease on the next batch; waits until one is full or due. `None` once the queue is in
+    /// the mode `last`, or beyond, and empty, or `stop_when` says so. Cancel safe.
+    async fn lease(&self, last: Mode, stop_when: impl Fn() -> bool) -> Option<Lease<T>> {
         loop {
             let work = self.shared.work.notified();
             tokio::pin!(work);
@@ -499,7 +499,7 @@ impl<T> BoundedQueue<T> {
                 }
                 let timer = match state.readiness(&self.shared.config, now) {
                     Readiness::Never => return None,
-                    Readiness::Empty if state.is_closed() && state.is_settled() => return None,
+                    Readiness::Empty if state.mode >= last && state.is_settled() => return None,
                     Readiness::Empty => None,
                     // One worker keeps the time for all, unless this is earlier than its time.
                     Readiness::At(at) => {
@@ -543,7 +543,17 @@ impl<T> BoundedQueue<T> {
     /// # });
     /// ```
     pub async fn take(&self) -> Option<Lease<T>> {
-        self.lease(|| false).await
+        self.lease(Mode::Closed, || false).await
+    }
+
+    /// The same for a worker. One that finds nothing in a queue that is closed waits all the same, until
+    /// the queue drains: a new one would take its place at once, and what is on its way to the disk may
+    /// still come.
+    pub(crate) async fn lease_until_drained(
+        &self,
+        stop_when: impl Fn() -> bool,
+    ) -> Option<Lease<T>> {
+        self.lease(Mode::Draining, stop_when).await
     }
 
     /// Takes a lease on what is there, up to a batch; never waits.

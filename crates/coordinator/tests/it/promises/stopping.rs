@@ -370,3 +370,28 @@ async fn a_drain_waits_for_no_row_that_was_set_aside() {
     assert!(started.elapsed() <= secs(1), "took {:?}", started.elapsed());
     settled(&coordinator, secs(1)).await;
 }
+
+/// With its intake closed and nothing to do, it waits; the clock can go on, and a worker is there for
+/// what comes back.
+#[test]
+fn a_coordinator_whose_intake_is_closed_idles() {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let (sink, peek) = FakeSink::writing();
+            let coordinator = builder(sink).workers(2).start().unwrap();
+            submit_all(&coordinator, 0..10).await;
+            settled(&coordinator, secs(10)).await;
+            coordinator.close_intake();
+            tokio::time::sleep(secs(3_600)).await;
+            assert_eq!(coordinator.health().workers_alive, 2);
+            let report = coordinator.stop(true, secs(10)).await;
+            tell.send((peek.rows(), report.timed_out)).unwrap();
+        });
+    });
+    // A coordinator that turns without end never lets the hour pass.
+    let told = told.recv_timeout(secs(60));
+    assert_eq!(told, Ok((10, false)));
+}
