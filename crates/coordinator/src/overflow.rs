@@ -52,7 +52,7 @@ impl FromStr for OverflowStrategy {
 /// Why a record was refused; the record comes back in the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// The queue is full and the strategy is `error` (or the caller does not wait).
+    /// The queue is full and the strategy is `error` (or the caller does not wait, or no longer).
     QueueFull,
     /// The coordinator is stopping.
     Closed,

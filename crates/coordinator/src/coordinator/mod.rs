@@ -1,6 +1,7 @@
 //! The write coordinator: what producers talk to.
 
 mod readings;
+mod submit;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -18,7 +19,6 @@ use tokio::time::Instant;
 use crate::builder::CoordinatorBuilder;
 use crate::context::{Context, Phase};
 use crate::dead_letter::Reason;
-use crate::durable::Durable;
 use crate::feedback::CallbackGuard;
 use crate::health::{FlushReport, StopReport};
 use crate::letters::{Cause, Job, Letters};
@@ -26,13 +26,10 @@ use crate::log::log;
 use crate::metrics::Source;
 use crate::overflow::{OverflowStrategy, Refusal, SubmitError};
 use crate::queue::{Fate, Revoked, Taken};
+pub use submit::SubmitManyError;
 
-/// Records that are given up at once for newer ones: their segment goes when they are settled.
-const EVICTED: usize = 4_096;
-/// How long a producer waits for room on the disk before it looks again.
-const ROOM_AGAIN: Duration = Duration::from_millis(100);
-/// The same where it makes the room itself, and more of the oldest are on their way into the window.
-const ROOM_SOON: Duration = Duration::from_millis(1);
+use submit::Patience;
+
 /// How long a stop works on the records that its deadline left over.
 const LAST_LETTERS: Duration = Duration::from_secs(1);
 
@@ -83,17 +80,6 @@ impl<T: Send + Sync + 'static> fmt::Debug for WriteCoordinator<T> {
     }
 }
 
-/// A `submit_many` that took only a part: the records that were not accepted are still in the
-/// caller's queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{accepted} records accepted, then: {refusal}")]
-pub struct SubmitManyError {
-    /// Records accepted before.
-    pub accepted: usize,
-    /// Why the next one was not.
-    pub refusal: Refusal,
-}
-
 impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     /// Sets up a coordinator that writes to `sink`.
     pub fn builder<S: Sink<T>>(sink: S) -> CoordinatorBuilder<T, S> {
@@ -126,7 +112,8 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         let queue = &self.context.queue;
         if let Some(durable) = &self.context.durable {
             let mut items = VecDeque::from([item]);
-            let submitted = self.submit_to_disk(durable, &mut items).await;
+            let submitted = self.submit_to_disk(durable, &mut items, Patience::WITHOUT_END);
+            let submitted = submitted.await;
             return match (submitted, items.pop_front()) {
                 (Err(refusal), Some(item)) => Err(self.refused(SubmitError { item, refusal })),
                 _ => Ok(()),
@@ -202,53 +189,6 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
             }
             Err(refused) => Err(self.refused(refused)),
         }
-    }
-
-    /// Submits the records of a queue from its front, and removes exactly those that it accepted.
-    /// More than `capacity` is no problem: it goes in as room comes up. Answers how many it took.
-    ///
-    /// # Errors
-    ///
-    /// [`SubmitManyError`]: the first record that was refused, and all behind it, are still in
-    /// `items`.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancelled at any point, `items` holds exactly the records that were not accepted.
-    pub async fn submit_many(&self, items: &mut VecDeque<T>) -> Result<usize, SubmitManyError> {
-        let queue = &self.context.queue;
-        let mut accepted = 0;
-        if let Some(durable) = &self.context.durable {
-            while !items.is_empty() {
-                accepted += self
-                    .submit_to_disk(durable, items)
-                    .await
-                    .map_err(|refusal| self.refuse_rest(items.len(), accepted, refusal))?;
-            }
-            return Ok(accepted);
-        }
-        while !items.is_empty() {
-            let (pushed, evicted, refusal) = queue.push_chunk(items, false);
-            debug_assert!(evicted.is_empty());
-            accepted += pushed;
-            match refusal {
-                None => {}
-                Some(Refusal::QueueFull) if queue.blocks() => {
-                    if let Some(first) = items.front() {
-                        let bytes = queue.measure(first);
-                        queue.wait_for_room(bytes).await;
-                    }
-                }
-                Some(Refusal::QueueFull) if queue.strategy() == OverflowStrategy::DropOldest => {
-                    accepted += self
-                        .push_out(items)
-                        .await
-                        .map_err(|refusal| self.refuse_rest(items.len(), accepted, refusal))?;
-                }
-                Some(refusal) => return Err(self.refuse_rest(items.len(), accepted, refusal)),
-            }
-        }
-        Ok(accepted)
     }
 
     /// Submits a record and returns once it is durable.
@@ -425,16 +365,6 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         refused
     }
 
-    fn refuse_rest(&self, rest: usize, accepted: usize, refusal: Refusal) -> SubmitManyError {
-        // Those behind a record that is too large come again without it.
-        let rows = match refusal {
-            Refusal::TooLarge => 1,
-            _ => rest as u64,
-        };
-        self.context.queue.refuse(refusal, rows);
-        SubmitManyError { accepted, refusal }
-    }
-
     /// Waits until a group of letters has a place; `None` once the coordinator stops.
     async fn place_of_letter(&self) -> Option<mpsc::Permit<'_, Vec<Job<T>>>> {
         tokio::select! {
@@ -454,80 +384,6 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
                 Ok(())
             }
             Err(refused) => Err(self.refused(refused)),
-        }
-    }
-
-    /// Hands the first of `items` to the disk, as the strategy says where it is full.
-    async fn submit_to_disk(
-        &self,
-        durable: &Durable<T>,
-        items: &mut VecDeque<T>,
-    ) -> Result<usize, Refusal> {
-        let queue = &self.context.queue;
-        loop {
-            match durable.submit(queue, items).await {
-                Err(Refusal::QueueFull) => {}
-                other => return other,
-            }
-            let mut again = ROOM_AGAIN;
-            match queue.strategy() {
-                OverflowStrategy::Error => return Err(Refusal::QueueFull),
-                OverflowStrategy::Block => {}
-                OverflowStrategy::DropOldest => {
-                    if self.evict(items.len().min(EVICTED)).await? > 0 {
-                        again = ROOM_SOON;
-                    }
-                }
-            }
-            tokio::select! {
-                () = durable.queue.wal.room() => {}
-                () = queue.closed() => return Err(Refusal::Closed),
-                // Room may have been made before we listened.
-                () = tokio::time::sleep(again) => {}
-            }
-        }
-    }
-
-    /// Gives the oldest records that no worker holds up, to make room for as many newer ones; answers
-    /// how many.
-    async fn evict(&self, rows: usize) -> Result<usize, Refusal> {
-        let place = if self.context.letters.sink.is_some() {
-            Some(self.place_of_letter().await.ok_or(Refusal::Closed)?)
-        } else {
-            None
-        };
-        let evicted = self.context.queue.evict(rows);
-        let count = evicted.iter().map(|taken| taken.positions.len()).sum();
-        let jobs = self.overflow_jobs(evicted);
-        match place {
-            Some(place) if !jobs.is_empty() => place.send(jobs),
-            _ => jobs
-                .iter()
-                .for_each(|job| self.context.letters.drop_rows(job)),
-        }
-        Ok(count)
-    }
-
-    /// Pushes as many records as fit after the oldest have gone.
-    async fn push_out(&self, items: &mut VecDeque<T>) -> Result<usize, Refusal> {
-        let queue = &self.context.queue;
-        let place = if self.context.letters.sink.is_some() {
-            Some(self.place_of_letter().await.ok_or(Refusal::Closed)?)
-        } else {
-            None
-        };
-        let (pushed, evicted, refusal) = queue.push_chunk(items, true);
-        let jobs = self.overflow_jobs(evicted);
-        match place {
-            Some(place) if !jobs.is_empty() => place.send(jobs),
-            _ => jobs
-                .iter()
-                .for_each(|job| self.context.letters.drop_rows(job)),
-        }
-        match refusal {
-            // Nothing could be pushed although the oldest went: the rest is not ours to take.
-            Some(refusal) if pushed == 0 => Err(refusal),
-            _ => Ok(pushed),
         }
     }
 

@@ -6,6 +6,8 @@
 mod bad_rows;
 mod batching;
 mod corners;
+mod deadlines;
+mod deadlines_on_disk;
 mod flushing;
 mod letters;
 mod outages;

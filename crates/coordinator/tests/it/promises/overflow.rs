@@ -10,10 +10,10 @@ use tokio::time::timeout;
 
 use crate::support::{Act, FakeLetters, FakeSink, builder, millis, secs, settled, submit_all};
 
-type Dropped = Arc<Mutex<Vec<(u64, Reason)>>>;
+pub(crate) type Dropped = Arc<Mutex<Vec<(u64, Reason)>>>;
 
 /// A coordinator of one worker that hangs on the first row; ten more have room.
-async fn full(
+pub(crate) async fn full(
     strategy: OverflowStrategy,
     set_up: impl FnOnce(CoordinatorBuilder<u64, FakeSink>) -> CoordinatorBuilder<u64, FakeSink>,
 ) -> (Arc<WriteCoordinator<u64>>, Dropped) {
@@ -41,7 +41,7 @@ async fn full(
     (Arc::new(coordinator), dropped)
 }
 
-fn refused(coordinator: &WriteCoordinator<u64>, why: Refusal) -> u64 {
+pub(crate) fn refused(coordinator: &WriteCoordinator<u64>, why: Refusal) -> u64 {
     let at = Refusal::ALL.iter().position(|r| *r == why).unwrap();
     coordinator.stats().refused[at]
 }
