@@ -176,26 +176,19 @@ impl CircuitBreaker {
     /// [`CircuitOpenError`] while the circuit is open or another probe is under way.
     pub fn allow(&self) -> Result<Permit, CircuitOpenError> {
         let mut inner = self.lock();
-        let (state, wait) = match inner.state {
-            CircuitState::Closed => {
+        match self.wait_of(&inner) {
+            None => {
                 return Ok(Permit {
                     breaker: self.clone(),
                     probe: None,
                     answered: false,
                 });
             }
-            CircuitState::Open => (
-                CircuitState::Open,
-                inner.drain_backoff.unwrap_or(self.shared.half_open_after),
-            ),
-            CircuitState::HalfOpen => (CircuitState::HalfOpen, self.shared.half_open_after),
-        };
-        let waited = inner.since.elapsed();
-        if waited < wait && !inner.probe_due {
-            return Err(CircuitOpenError {
-                state,
-                retry_in: wait.saturating_sub(waited),
-            });
+            Some(Duration::ZERO) => {}
+            Some(retry_in) => {
+                let state = inner.state;
+                return Err(CircuitOpenError { state, retry_in });
+            }
         }
         self.set(&mut inner, CircuitState::HalfOpen);
         inner.since = Instant::now();
@@ -206,6 +199,25 @@ impl CircuitBreaker {
             probe: Some(inner.probe),
             answered: false,
         })
+    }
+
+    /// How long it is until the next write may pass, at most: the sink's own check may let one pass
+    /// earlier. Zero if one may pass now, to see whether the store is back; `None` while the circuit is
+    /// closed.
+    pub fn retry_in(&self) -> Option<Duration> {
+        self.wait_of(&self.lock())
+    }
+
+    fn wait_of(&self, inner: &Inner) -> Option<Duration> {
+        let wait = match inner.state {
+            CircuitState::Closed => return None,
+            CircuitState::Open => inner.drain_backoff.unwrap_or(self.shared.half_open_after),
+            CircuitState::HalfOpen => self.shared.half_open_after,
+        };
+        if inner.probe_due {
+            return Some(Duration::ZERO);
+        }
+        Some(wait.saturating_sub(inner.since.elapsed()))
     }
 
     /// Waits until it may pass. Cancel safe: nothing is held before it returns.

@@ -70,6 +70,43 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         self.context.failing_for()
     }
 
+    /// How long the circuit keeps writes from the store yet, at most: a check of the sink that succeeds
+    /// ends it earlier. Zero while a write may pass to see whether the store is back; `None` while the
+    /// circuit is closed, or where there is none. It is the time after which it is worth trying again.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use mds_coordinator::{
+    ///     Batch, CircuitBreaker, ErrorKind, Sink, SinkError, WriteCoordinator, WriteReport,
+    /// };
+    ///
+    /// struct Away;
+    /// impl Sink<u32> for Away {
+    ///     fn name(&self) -> &str {
+    ///         "away"
+    ///     }
+    ///     async fn write(&self, batch: Batch<u32>) -> WriteReport {
+    ///         let error = SinkError::new(ErrorKind::Environment, "away", "no store");
+    ///         WriteReport::failed(batch.len(), error)
+    ///     }
+    /// }
+    ///
+    /// let coordinator = WriteCoordinator::builder(Away)
+    ///     .flush_interval(Duration::ZERO)
+    ///     .circuit_breaker(CircuitBreaker::new(1, Duration::from_secs(60)))
+    ///     .start()
+    ///     .unwrap();
+    /// assert_eq!(coordinator.circuit_retry_in(), None);
+    /// coordinator.submit(7).await.unwrap();
+    /// tokio::time::sleep(Duration::from_secs(10)).await;
+    /// assert_eq!(coordinator.circuit_retry_in().unwrap().as_secs(), 50);
+    /// # });
+    /// ```
+    pub fn circuit_retry_in(&self) -> Option<Duration> {
+        self.context.breaker.as_ref()?.retry_in()
+    }
+
     /// One cut through the books.
     pub fn stats(&self) -> Stats {
         self.context.queue.stats()

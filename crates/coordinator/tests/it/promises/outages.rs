@@ -1,5 +1,8 @@
 //! An outage of the store costs no rows, whatever the store says while it is down.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use mds_coordinator::{CircuitBreaker, CircuitState, ErrorKind, RetryPolicy};
 use tokio::time::Instant;
 
@@ -384,4 +387,46 @@ async fn an_attempt_that_wrote_a_part_of_its_rows_opens_no_circuit() {
     let took = settled(&coordinator, secs(600)).await;
     assert_eq!((coordinator.stats().written, peek.rows()), (16, 16));
     assert!(took < secs(10), "{took:?}");
+}
+
+/// Whoever is sent away is told when to come back: as the clock goes, through the probe, until the store
+/// answers.
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_says_how_long_it_stays_open() {
+    let is_back = Arc::new(AtomicBool::new(false));
+    let look = Arc::clone(&is_back);
+    let (sink, _) = FakeSink::new(move |_| {
+        if look.load(Ordering::Relaxed) {
+            Act::Slow(5_000)
+        } else {
+            Act::Fail(ErrorKind::Environment, "down")
+        }
+    });
+    let coordinator = builder(sink)
+        .workers(1)
+        .flush_interval(secs(0))
+        .circuit_breaker(CircuitBreaker::new(1, secs(30)))
+        .start()
+        .unwrap();
+    assert_eq!(coordinator.circuit_retry_in(), None);
+    coordinator.submit(1).await.unwrap();
+    tokio::time::sleep(millis(1)).await;
+    assert_eq!(coordinator.circuit_retry_in(), Some(millis(29_999)));
+    tokio::time::sleep(secs(29)).await;
+    assert_eq!(coordinator.circuit_retry_in(), Some(millis(999)));
+    // The probe fails, and it is open for as long again.
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(coordinator.circuit_retry_in(), Some(millis(29_999)));
+    is_back.store(true, Ordering::Relaxed);
+    // The probe is under way: it lapses in 30 s, and answers in 5.
+    tokio::time::sleep(secs(31)).await;
+    assert_eq!(coordinator.circuit_retry_in(), Some(millis(28_999)));
+    tokio::time::sleep(secs(5)).await;
+    assert_eq!(coordinator.circuit_retry_in(), None);
+
+    let (sink, _) = FakeSink::new(|_| Act::Fail(ErrorKind::Environment, "down"));
+    let without = builder(sink).circuit_breaker(None).start().unwrap();
+    without.submit(1).await.unwrap();
+    tokio::time::sleep(secs(10)).await;
+    assert_eq!(without.circuit_retry_in(), None);
 }
