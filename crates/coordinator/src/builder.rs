@@ -20,7 +20,7 @@ use crate::feedback::{CallbackGuard, FeedbackBus, feedback_bus};
 use crate::letters::{DeadLetters, DescribeFn, DropCallback, JOBS, Letters};
 use crate::metrics::{CoordLabels, Metrics, Source};
 use crate::overflow::OverflowStrategy;
-use crate::queue::{BoundedQueue, Disk, QueueOptions};
+use crate::queue::{BoundedQueue, Disk, Fate, OnFate, QueueOptions};
 use crate::retry::RetryPolicy;
 use crate::supervisor;
 
@@ -76,6 +76,7 @@ pub struct CoordinatorBuilder<T, S> {
     dead_letters: Option<Arc<dyn DeadLetters<T>>>,
     describe: Option<Arc<DescribeFn<T>>>,
     drop_callback: Option<Arc<DropCallback<T>>>,
+    on_fate: Option<OnFate<T>>,
     on_high: Option<BackpressureFn>,
     on_low: Option<BackpressureFn>,
     write_timeout: Duration,
@@ -109,6 +110,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
             dead_letters: None,
             describe: None,
             drop_callback: None,
+            on_fate: None,
             on_high: None,
             on_low: None,
             write_timeout: Duration::from_secs(30),
@@ -194,6 +196,48 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
     /// Called for each record that overflowed or is dropped. It must not wait.
     pub fn drop_callback(mut self, f: impl Fn(&T, Reason) + Send + Sync + 'static) -> Self {
         self.drop_callback = Some(Arc::new(f));
+        self
+    }
+
+    /// Called for each accepted record when it gets its fate, once: after the store's commit, after its
+    /// letter is durable, after it is dropped. It runs where the record was settled, with no lock held,
+    /// and must not wait. A panic in it is caught and counted. Every call has been made when
+    /// [`WriteCoordinator::stop`] returns; a flush may return a moment before the last ones.
+    ///
+    /// Records of a durable queue that come from an earlier process are told as well. Those that a
+    /// stop leaves in it have no fate yet: theirs is told after the next start. Damaged ones are not
+    /// told, since nobody can read them.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// use std::sync::{Arc, Mutex};
+    /// use std::time::Duration;
+    /// use mds_coordinator::{Batch, Fate, RowOutcome, Sink, WriteCoordinator, WriteReport};
+    ///
+    /// struct Store;
+    /// impl Sink<u32> for Store {
+    ///     fn name(&self) -> &str {
+    ///         "store"
+    ///     }
+    ///     async fn write(&self, batch: Batch<u32>) -> WriteReport {
+    ///         let outcomes = batch.iter().map(|_| RowOutcome::Written).collect();
+    ///         WriteReport { outcomes, conflicts: 0, error: None }
+    ///     }
+    /// }
+    ///
+    /// let told = Arc::new(Mutex::new(Vec::new()));
+    /// let tell = Arc::clone(&told);
+    /// let coordinator = WriteCoordinator::builder(Store)
+    ///     .on_fate(move |row: &u32, fate| tell.lock().unwrap().push((*row, fate)))
+    ///     .start()
+    ///     .unwrap();
+    /// coordinator.submit(7).await.unwrap();
+    /// coordinator.stop(true, Duration::from_secs(10)).await;
+    /// assert_eq!(*told.lock().unwrap(), [(7, Fate::Written)]);
+    /// # });
+    /// ```
+    pub fn on_fate(mut self, f: impl Fn(&T, Fate) + Send + Sync + 'static) -> Self {
+        self.on_fate = Some(OnFate::new(Box::new(f)));
         self
     }
 
@@ -297,7 +341,7 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
         let durable = self
             .durable
             .map(|queue| Arc::new(Durable::new(queue, coord_id.clone())));
-        let queue = window(self.queue, self.size_of, durable.as_ref());
+        let queue = window(self.queue, self.size_of, self.on_fate, durable.as_ref());
         let letters = Arc::new(Letters {
             queue: queue.clone(),
             coord_id: coord_id.clone(),
@@ -411,10 +455,11 @@ impl<T: Send + Sync + 'static, S: Sink<T>> CoordinatorBuilder<T, S> {
 fn window<T: Send + Sync + 'static>(
     options: QueueOptions,
     size_of: fn(&T) -> usize,
+    on_fate: Option<OnFate<T>>,
     durable: Option<&Arc<Durable<T>>>,
 ) -> BoundedQueue<T> {
     let Some(durable) = durable else {
-        return BoundedQueue::with_size_of(options, size_of);
+        return BoundedQueue::in_memory(options, size_of, on_fate);
     };
     // Weak: the threads of the disk hold the window.
     let (of_use, of_mean, of_ack, of_refill) = (
@@ -444,7 +489,7 @@ fn window<T: Send + Sync + 'static>(
     };
     let now = tokio::time::Instant::now();
     let born = now.checked_sub(durable.queue.oldest_age).unwrap_or(now);
-    BoundedQueue::on_disk(options, size_of, disk, born)
+    BoundedQueue::on_disk(options, size_of, on_fate, disk, born)
 }
 
 /// Takes over what an earlier process has left, and what comes in from now on.

@@ -345,6 +345,7 @@ impl<T: Send + Sync + 'static> Context<T> {
             counter.inc_by(now.saturating_sub(was));
         }
         let panics = self.letters.callback_panics.load(Ordering::Relaxed);
+        let panics = panics + self.queue.fate_panics();
         let was = std::mem::replace(&mut last.callback_panics, panics);
         add(&families.callback_panics, panics, was);
     }

@@ -90,7 +90,7 @@ pub use health::{CoordinatorHealth, Degraded, FlushReport, StopReport, Unreadabl
 pub use letters::{Cause, DeadLetters, DescribeFn, DropCallback};
 pub use metrics::{Exposition, Metrics};
 pub use overflow::{OverflowStrategy, OverflowStrategyError, QueueFullError, Refusal, SubmitError};
-pub use queue::{BoundedQueue, ByReason, Fate, Lease, QueueOptions, Stats};
+pub use queue::{BoundedQueue, ByReason, Fate, FateCallback, Lease, QueueOptions, Stats};
 pub use retry::{RetryPolicy, default_retry_classifier};
 pub use scaler::{Sample, ScaleReason, TICK, WorkerScaler};
 

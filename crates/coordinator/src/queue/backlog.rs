@@ -350,7 +350,7 @@ mod tests {
             settle: Box::new(|_, _| {}),
             refill: Box::new(|| {}),
         };
-        BoundedQueue::on_disk(QueueOptions::default(), |_| 8, disk, Instant::now())
+        BoundedQueue::on_disk(QueueOptions::default(), |_| 8, None, disk, Instant::now())
     }
 
     fn incoming(seq: u64) -> VecDeque<Incoming<u64>> {

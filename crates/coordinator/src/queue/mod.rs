@@ -22,6 +22,7 @@
 //! - No lost wake-up: whoever makes a batch ready, or leaves one behind, wakes one worker.
 
 mod backlog;
+mod fates;
 mod guards;
 mod lease;
 mod pressure;
@@ -39,6 +40,8 @@ use tokio::time::Instant;
 
 use backlog::Numbers;
 pub(crate) use backlog::{Disk, Incoming};
+pub use fates::FateCallback;
+pub(crate) use fates::OnFate;
 use guards::{Flushing, Idle, Waiting};
 pub use lease::Lease;
 use state::{Mode, Readiness, State};
@@ -160,6 +163,7 @@ pub(crate) struct Shared<T> {
     /// A record got its fate, or the queue was closed.
     settled: Notify,
     size_of: fn(&T) -> usize,
+    on_fate: Option<OnFate<T>>,
 }
 
 /// A bounded queue of records with watermarks, byte bound, batch leases and books.
@@ -201,13 +205,23 @@ impl<T> BoundedQueue<T> {
 
     /// An empty queue; `size_of` tells the bytes that a record takes in memory.
     pub fn with_size_of(options: QueueOptions, size_of: fn(&T) -> usize) -> Self {
-        Self::with_config(options.into(), size_of)
+        Self::with_config(options.into(), size_of, None)
+    }
+
+    /// The queue of a coordinator.
+    pub(crate) fn in_memory(
+        options: QueueOptions,
+        size_of: fn(&T) -> usize,
+        on_fate: Option<OnFate<T>>,
+    ) -> Self {
+        Self::with_config(options.into(), size_of, on_fate)
     }
 
     /// The window in memory of a durable queue whose oldest record is from `born`.
     pub(crate) fn on_disk(
         options: QueueOptions,
         size_of: fn(&T) -> usize,
+        on_fate: Option<OnFate<T>>,
         disk: Disk,
         born: Instant,
     ) -> Self {
@@ -216,10 +230,14 @@ impl<T> BoundedQueue<T> {
             born,
             ..options.into()
         };
-        Self::with_config(config, size_of)
+        Self::with_config(config, size_of, on_fate)
     }
 
-    fn with_config(config: QueueConfig, size_of: fn(&T) -> usize) -> Self {
+    fn with_config(
+        config: QueueConfig,
+        size_of: fn(&T) -> usize,
+        on_fate: Option<OnFate<T>>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 config,
@@ -228,6 +246,7 @@ impl<T> BoundedQueue<T> {
                 room: Notify::new(),
                 settled: Notify::new(),
                 size_of,
+                on_fate,
             }),
         }
     }
@@ -592,7 +611,18 @@ impl<T> BoundedQueue<T> {
         }
         let mut state = self.lock();
         let mut numbers = Numbers::default();
-        let settled = state.settle(lease, positions, fate, &mut numbers);
+        let (settled, told) = match &self.shared.on_fate {
+            None => (
+                state.settle(lease, positions, fate, &mut numbers, |_| ()),
+                None,
+            ),
+            Some(on_fate) => {
+                let (items, mut now) = (state.items_of(lease), Vec::new());
+                let each = |position| now.push(position);
+                let settled = state.settle(lease, positions, fate, &mut numbers, each);
+                (settled, items.map(|items| (on_fate, items, now)))
+            }
+        };
         let is_over = state.is_closed() && state.is_settled();
         drop(state);
         if let Some(disk) = &self.shared.config.disk
@@ -600,12 +630,20 @@ impl<T> BoundedQueue<T> {
         {
             (disk.settle)(numbers.into_ranges(), fate);
         }
+        if let Some((on_fate, items, now)) = told {
+            on_fate.tell(&self.shared.config.coord_id, &items, &now, fate);
+        }
         self.shared.settled.notify_waiters();
         if is_over {
             // Who waits for a batch waits in vain.
             self.shared.work.notify_waiters();
         }
         settled
+    }
+
+    /// How often the callback of fates has panicked.
+    pub(crate) fn fate_panics(&self) -> u64 {
+        self.shared.on_fate.as_ref().map_or(0, OnFate::panics)
     }
 
     pub(crate) fn add_conflicts(&self, conflicts: u64) {

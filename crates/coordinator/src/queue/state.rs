@@ -463,13 +463,14 @@ impl<T> State<T> {
     /// Gives rows of a lease their fate; rows that have one already, or whose lease was taken
     /// away, are passed over. Answers how many rows got theirs now.
     ///
-    /// Their numbers in a durable queue are added to `numbers`.
+    /// Their numbers in a durable queue are added to `numbers`, and `each` is told their positions.
     pub(crate) fn settle(
         &mut self,
         lease: u64,
         positions: &[u32],
         fate: Fate,
         numbers: &mut Numbers,
+        mut each: impl FnMut(u32),
     ) -> u64 {
         let Some(slot) = self.leases.get_mut(&lease) else {
             return 0;
@@ -485,10 +486,17 @@ impl<T> State<T> {
             let meta = &slot.rows.meta[*position as usize];
             resolve_epoch(&mut self.outstanding, meta.epoch);
             numbers.add(meta.seq);
+            each(*position);
         }
         self.leave(lease, settled);
         self.stats.settle(fate, settled as u64);
         settled as u64
+    }
+
+    /// The rows that a lease is of.
+    pub(crate) fn items_of(&self, lease: u64) -> Option<Arc<Vec<T>>> {
+        let slot = self.leases.get(&lease)?;
+        Some(Arc::clone(&slot.rows.items))
     }
 
     /// Hands rows of a lease to the writer of dead letters; `told`: the drop callback knows them.

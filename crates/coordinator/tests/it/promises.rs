@@ -8,6 +8,7 @@ mod batching;
 mod corners;
 mod deadlines;
 mod deadlines_on_disk;
+mod fates;
 mod flushing;
 mod letters;
 mod outages;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use mds_coordinator::{
-    CircuitBreaker, ErrorKind, OverflowStrategy, RetryPolicy, StopReport, WriteCoordinator,
+    CircuitBreaker, ErrorKind, Fate, OverflowStrategy, RetryPolicy, StopReport, WriteCoordinator,
 };
 
 use crate::support::{Act, FakeLetters, FakeSink, Peek, Poison, builder};
@@ -132,6 +132,7 @@ struct Run {
     random: Rng,
     letters: Option<Arc<FakeLetters>>,
     dropped: Arc<Mutex<Vec<u64>>>,
+    fates: Arc<Mutex<Vec<(u64, Fate)>>>,
     accepted: Arc<Mutex<Vec<u64>>>,
     seen: Arc<Mutex<Seen>>,
 }
@@ -149,6 +150,7 @@ impl Run {
             random,
             letters,
             dropped: Arc::default(),
+            fates: Arc::default(),
             accepted: Arc::default(),
             seen: Arc::default(),
         }
@@ -177,7 +179,7 @@ impl Run {
             OverflowStrategy::DropOldest,
             OverflowStrategy::Error,
         ];
-        let dropped = Arc::clone(&self.dropped);
+        let (dropped, fates) = (Arc::clone(&self.dropped), Arc::clone(&self.fates));
         let breaker = random.bool().then(|| {
             CircuitBreaker::new(
                 random.u32(1..6),
@@ -208,6 +210,7 @@ impl Run {
                 max_attempts: random.u32(1..6),
                 ..RetryPolicy::default()
             })
+            .on_fate(move |row, fate| fates.lock().unwrap().push((*row, fate)))
             .drop_callback(move |row, _| dropped.lock().unwrap().push(*row));
         if let Some(letters) = &self.letters {
             builder = builder.dead_letters(Arc::<FakeLetters>::clone(letters));
@@ -293,6 +296,7 @@ impl Run {
                 .iter()
                 .flat_map(|b| b.iter().copied()),
         );
+        self.check_fates(last, accepted.clone());
         self.check_counts(first, &letters, &dropped, &handed_back);
         let in_letters: BTreeSet<u64> = letters.iter().map(|l| l.row).collect();
         let gone: BTreeSet<u64> = dropped.iter().copied().collect();
@@ -325,6 +329,28 @@ impl Run {
         total.timed_out = u64::from(first.timed_out);
         total.attempts = peek.attempts();
         total
+    }
+
+    /// Each accepted record was told its fate once, and of each fate as many as the books say.
+    fn check_fates(&self, last: &StopReport<u64>, mut accepted: Vec<u64>) {
+        let (seed, stats) = (self.seed, last.stats);
+        let fates = self.fates.lock().unwrap().clone();
+        let mut told: Vec<u64> = fates.iter().map(|(row, _)| *row).collect();
+        told.sort_unstable();
+        accepted.sort_unstable();
+        assert_eq!(told, accepted, "MDS_SEED={seed}: {stats:?}");
+        let count = |fate| fates.iter().filter(|(_, f)| *f == fate).count() as u64;
+        assert_eq!(
+            (count(Fate::Written), count(Fate::Superseded)),
+            (stats.written, stats.superseded),
+            "MDS_SEED={seed}"
+        );
+        for (reason, rows) in stats.dead_lettered.iter() {
+            assert_eq!(count(Fate::DeadLettered(reason)), rows, "MDS_SEED={seed}");
+        }
+        for (reason, rows) in stats.dropped.iter() {
+            assert_eq!(count(Fate::Dropped(reason)), rows, "MDS_SEED={seed}");
+        }
     }
 
     fn check_counts(
