@@ -103,8 +103,7 @@ pub(crate) fn identity(kind: Kind, store_id: &str) -> String {
 
 /// What became of all records that a queue has taken, as its folder says.
 pub(crate) fn totals_of(found: &Inspection) -> DurableTotals {
-    let settled = found.checkpoint.map(|c| c.totals).unwrap_or_default();
-    DurableTotals::new(&settled, found.next, found.waiting)
+    DurableTotals::new(&found.totals, found.next, found.waiting)
 }
 
 /// Opens the queue that the settings name; `None` where records wait in memory.

@@ -149,6 +149,15 @@ impl Acks {
         self.above.iter().take(limit).map(|(s, e)| (*s, *e))
     }
 
+    /// All settled ranges below it are among the first `limit` ones.
+    pub(crate) fn kept_below(&self, limit: usize) -> SeqNo {
+        if self.above.len() <= limit {
+            return SeqNo::MAX;
+        }
+        let left_out = self.above.keys().nth(limit);
+        left_out.copied().unwrap_or(SeqNo::MAX)
+    }
+
     /// The number after the last settled one.
     pub(crate) fn end(&self) -> SeqNo {
         let last = self.above.values().next_back();

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::acks::{Acks, Totals};
 use crate::checkpoint;
@@ -19,10 +20,12 @@ use crate::log::Segment;
 use crate::scan::Item;
 use crate::segment;
 use crate::storage::Storage;
-use crate::survey::{Survey, survey};
+use crate::survey::{Survey, TRIES, survey};
 use crate::walk::{Findings, Walk, judge, walk};
 use crate::{SeqNo, identity};
 
+/// How long to wait for a write that may be under way.
+const WRITE: Duration = Duration::from_millis(2);
 /// A record may be as long as the segment that it is in.
 const MAX_RECORD: usize = u32::MAX as usize;
 
@@ -86,6 +89,8 @@ pub struct Inspection {
     pub has_salt: bool,
     /// The newest checkpoint.
     pub checkpoint: Option<CheckpointInfo>,
+    /// What is settled, as opening would find it: with what is torn or damaged.
+    pub totals: Totals,
     /// The segments in their order.
     pub segments: Vec<SegmentInfo>,
     /// Files that were made ahead, with nothing in them.
@@ -189,12 +194,12 @@ pub fn waiting(
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(source) => return Err(StorageError::new("open", &name, source).into()),
         };
-        let below = if place < last {
-            segment.end
+        let (durable, below) = if place < last {
+            (segment.end, segment.end)
         } else {
-            segment.most()
+            (survey.checkpointed(), segment.most())
         };
-        let mut scanner = segment.scanner(below, survey.salt.unwrap_or(0), MAX_RECORD);
+        let mut scanner = segment.scanner(durable, below, survey.salt.unwrap_or(0), MAX_RECORD);
         scanner.skip_unreadable();
         loop {
             let item = scanner.next(file.as_ref());
@@ -220,7 +225,8 @@ fn look(storage: &dyn Storage, is_all: bool) -> Result<(Inspection, Whole), Insp
     }
     let checkpointed = survey.checkpointed();
     let mut segments = survey.segments.clone();
-    let walks = walk_all(storage, &mut segments, survey.salt.unwrap_or(0), is_all)?;
+    let salt = survey.salt.unwrap_or(0);
+    let walks = walk_all(storage, &mut segments, checkpointed, salt, is_all)?;
     // What was removed or settled meanwhile is in it.
     let newest = checkpoint::read(storage)?.newest;
     let newest = newest.filter(|newest| Some(newest.salt) == survey.salt);
@@ -263,6 +269,7 @@ fn look(storage: &dyn Storage, is_all: bool) -> Result<(Inspection, Whole), Insp
             end: newest.end,
             totals: newest.acks.totals(),
         }),
+        totals: acks.totals(),
         segments: segments.iter().map(info).collect(),
         spares: spares(&survey),
         copies: copies(&survey),
@@ -278,6 +285,7 @@ fn look(storage: &dyn Storage, is_all: bool) -> Result<(Inspection, Whole), Insp
 fn walk_all(
     storage: &dyn Storage,
     segments: &mut VecDeque<Segment>,
+    checkpointed: SeqNo,
     salt: u64,
     is_all: bool,
 ) -> Result<Vec<Walk>, StorageError> {
@@ -286,12 +294,17 @@ fn walk_all(
     let mut walks = Vec::new();
     for (place, segment) in segments.iter_mut().enumerate().skip(skipped) {
         let below = (place < last).then_some(segment.end);
-        let mut found = walk(storage, segment, below, salt, MAX_RECORD)?;
-        if found.has_holes() {
-            // What is behind a hole may have been written after the hole was read.
-            let again = walk(storage, segment, below, salt, MAX_RECORD)?;
+        let durable = below.unwrap_or(checkpointed);
+        let mut found = walk(storage, segment, durable, below, salt, MAX_RECORD)?;
+        let mut looks = 1;
+        while found.has_holes() && looks < TRIES {
+            // What is behind a hole may have been written after the hole was read, and the end of a
+            // write that is under way comes soon.
+            std::thread::sleep(WRITE);
+            let again = walk(storage, segment, durable, below, salt, MAX_RECORD)?;
             let earlier = std::mem::replace(&mut found, again);
             found.keep_holes_of(&earlier);
+            looks += 1;
         }
         if place == last {
             segment.end = found.end;

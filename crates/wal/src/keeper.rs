@@ -1,7 +1,7 @@
 //! The thread that writes a checkpoint when something was settled or became durable, puts away the
 //! segments that are done, and has a file ready before the current one is full.
 
-use std::sync::PoisonError;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -16,10 +16,53 @@ const BACKOFF: Duration = Duration::from_millis(500);
 
 /// What the thread is asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Keeping {
-    pub(crate) is_poked: bool,
-    pub(crate) is_hurried: bool,
-    pub(crate) is_closed: bool,
+struct Keeping {
+    is_poked: bool,
+    is_hurried: bool,
+    is_closed: bool,
+}
+
+/// How the thread is woken: by whoever changes something that it is to look at.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    keeping: Mutex<Keeping>,
+    rung: Condvar,
+}
+
+impl Bell {
+    /// There is something to keep or to make, and where somebody waits for it, it cannot wait for the
+    /// end of a pause.
+    pub(crate) fn ring(&self, is_hurried: bool) {
+        let mut keeping = lock(&self.keeping);
+        keeping.is_poked = true;
+        keeping.is_hurried |= is_hurried;
+        drop(keeping);
+        self.rung.notify_all();
+    }
+
+    /// This is the last time.
+    pub(crate) fn close(&self) {
+        lock(&self.keeping).is_closed = true;
+        self.rung.notify_all();
+    }
+
+    /// Pauses, and then waits for something to do while it `is_idle`. Answers whether it is the last
+    /// time.
+    fn wait(&self, pause: Pause, is_idle: impl Fn() -> bool) -> bool {
+        let mut keeping = lock(&self.keeping);
+        if let Pause::UntilHurried(time) | Pause::Whole(time) = pause {
+            let may_be_cut = matches!(pause, Pause::UntilHurried(_));
+            let wait =
+                |keeping: &mut Keeping| !(keeping.is_closed || may_be_cut && keeping.is_hurried);
+            let waited = self.rung.wait_timeout_while(keeping, time, wait);
+            keeping = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let idle = |keeping: &mut Keeping| !(keeping.is_poked || keeping.is_closed) && is_idle();
+        let waited = self.rung.wait_while(keeping, idle);
+        let mut keeping = waited.unwrap_or_else(PoisonError::into_inner);
+        (keeping.is_poked, keeping.is_hurried) = (false, false);
+        keeping.is_closed
+    }
 }
 
 /// How long the thread does nothing.
@@ -38,11 +81,14 @@ impl Inner {
         let mut has_failed = false;
         loop {
             // What has failed comes again by itself: nobody may be there to ask for it.
-            let is_closed = self.wait_to_keep(pause, has_failed);
+            let is_closed = self
+                .log
+                .bell
+                .wait(pause, || !has_failed && self.log.is_kept());
             (pause, has_failed) = (Pause::None, false);
             // The last one also says up to where records are durable: what of them is damaged when
             // the queue is opened again cannot be taken for a write that was under way.
-            if is_closed || self.log.is_dirty() || self.log.has_done_segments() {
+            if is_closed || !self.log.is_kept() {
                 pause = Pause::UntilHurried(CHECKPOINTS);
                 if let Err(error) = self.checkpoint() {
                     tracing::error!(%error, "what is settled cannot be kept; it is tried again");
@@ -61,38 +107,12 @@ impl Inner {
         }
     }
 
-    /// Pauses, and then waits for something to do unless it is known that there is. Answers whether it
-    /// is the last time.
-    fn wait_to_keep(&self, pause: Pause, is_known: bool) -> bool {
-        let mut keeping = lock(&self.keeping);
-        if let Pause::UntilHurried(time) | Pause::Whole(time) = pause {
-            let may_be_cut = matches!(pause, Pause::UntilHurried(_));
-            let wait =
-                |keeping: &mut Keeping| !(keeping.is_closed || may_be_cut && keeping.is_hurried);
-            let waited = self.kept.wait_timeout_while(keeping, time, wait);
-            keeping = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        let idle = |keeping: &mut Keeping| {
-            !(is_known || keeping.is_poked || keeping.is_closed || self.log.is_dirty())
-        };
-        let waited = self.kept.wait_while(keeping, idle);
-        let mut keeping = waited.unwrap_or_else(PoisonError::into_inner);
-        (keeping.is_poked, keeping.is_hurried) = (false, false);
-        keeping.is_closed
-    }
-
-    /// There is something to keep or to make, and where somebody waits for it, it cannot wait for the
-    /// end of a pause.
-    pub(crate) fn poke(&self, is_hurried: bool) {
-        let mut keeping = lock(&self.keeping);
-        keeping.is_poked = true;
-        keeping.is_hurried |= is_hurried;
-        drop(keeping);
-        self.kept.notify_all();
-    }
-
     pub(crate) fn checkpoint(&self) -> Result<bool, StorageError> {
         let made_room = self.log.checkpoint();
+        if made_room.is_err() {
+            // Whoever asked for it need not ask again.
+            self.log.bell.ring(false);
+        }
         if !matches!(made_room, Ok(false)) {
             self.wake_waiting();
             if let Some(on_room) = &self.on_room {

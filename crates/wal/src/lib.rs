@@ -44,6 +44,7 @@ mod scan;
 mod segment;
 pub mod sim;
 mod spares;
+mod state;
 mod stats;
 mod storage;
 mod survey;

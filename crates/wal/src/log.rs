@@ -22,22 +22,22 @@
 //!   file waits to become a segment again, or is removed (see [`crate::retire`]).
 //! - Whatever opening finds, it opens: what is damaged is set aside, told, and settled as damaged.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::SeqNo;
-use crate::acks::{Acks, Settled};
+use crate::acks::Settled;
 use crate::checkpoint::Checkpoints;
-use crate::damage::{Damage, Damages};
+use crate::damage::Damage;
 use crate::error::{CommitError, StorageError};
-use crate::record::{Expect, Group, HEAD};
-use crate::scan::Scanner;
+use crate::keeper::Bell;
+use crate::record::Group;
 use crate::segment::{self, DATA, SegmentHead};
 use crate::spares::Spares;
+pub(crate) use crate::state::{Segment, State, WhenDone};
 use crate::storage::{Storage, StorageFile};
 
 /// What a log is told once.
@@ -49,58 +49,6 @@ pub(crate) struct LogOptions {
     pub(crate) max_record: usize,
     /// Files of segments that may wait to become one again.
     pub(crate) spares: usize,
-}
-
-/// A segment that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Segment {
-    pub(crate) number: u64,
-    pub(crate) first: SeqNo,
-    /// The number after the last record that was durable when it was begun: those from there to its
-    /// first were given to writes that failed.
-    pub(crate) previous_end: SeqNo,
-    /// The number after its last durable record.
-    pub(crate) end: SeqNo,
-    /// Where its durable bytes end.
-    pub(crate) data_end: u64,
-    /// Bytes that it takes.
-    pub(crate) len: u64,
-    /// Nothing is written into it any more.
-    pub(crate) is_sealed: bool,
-    /// Some of it cannot be read: it is set aside, and not removed.
-    pub(crate) is_unreadable: bool,
-    /// Its file was a segment before: behind its last record are remains of that.
-    pub(crate) is_reused: bool,
-}
-
-impl Segment {
-    /// A number that all its records are below, whatever they are.
-    pub(crate) fn most(&self) -> SeqNo {
-        self.first + self.len / HEAD as u64 + 1
-    }
-
-    /// A walk through its records, which are below `below`.
-    pub(crate) fn scanner(&self, below: SeqNo, salt: u64, max_len: usize) -> Scanner {
-        let expect = Expect {
-            next: self.first,
-            below,
-            salt,
-            max_len,
-        };
-        Scanner::new(DATA..self.data_end, expect, self.is_reused)
-    }
-}
-
-/// What everybody looks at.
-#[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) acks: Acks,
-    pub(crate) segments: VecDeque<Segment>,
-    /// The number after the last durable record.
-    pub(crate) durable: SeqNo,
-    /// Something was settled, or became durable, since the last checkpoint.
-    pub(crate) is_dirty: bool,
-    pub(crate) damages: Damages,
 }
 
 /// The segment that is written.
@@ -134,6 +82,10 @@ pub(crate) struct Log {
     state: Mutex<State>,
     active: Mutex<Option<Active>>,
     pub(crate) spares: Mutex<Spares>,
+    /// Whether a file is ready: nobody has to wait for the one that is being made to know that.
+    pub(crate) has_spare: AtomicBool,
+    /// Wakes the thread that keeps what is settled.
+    pub(crate) bell: Bell,
     pub(crate) checkpoints: Mutex<Checkpoints>,
     pub(crate) counters: Counters,
     pub(crate) on_sync: Option<Arc<OnSync>>,
@@ -179,6 +131,8 @@ impl Log {
             state: Mutex::new(opened.state),
             active: Mutex::new(None),
             spares: Mutex::new(Spares::new(opened.next_number)),
+            has_spare: AtomicBool::new(false),
+            bell: Bell::default(),
             checkpoints: Mutex::new(opened.checkpoints),
             counters: Counters::default(),
             on_sync,
@@ -235,6 +189,9 @@ impl Log {
         let synced = written.and_then(|()| self.sync(segment));
         if let Err(error) = synced {
             if let Some(failed) = active.take() {
+                if let Some(last) = self.state().segments.back_mut() {
+                    last.when_done = WhenDone::Remove;
+                }
                 self.seal(&failed);
             }
             return Err(CommitError::OutcomeUnknown {
@@ -282,8 +239,8 @@ impl Log {
             data_end: DATA,
             len: spare.len,
             is_sealed: false,
-            is_unreadable: false,
             is_reused: spare.is_reused,
+            when_done: WhenDone::Reuse,
         });
         Ok(Active {
             number: spare.number,
@@ -358,6 +315,12 @@ impl Log {
         self.state().is_dirty
     }
 
+    /// Whether there is nothing to keep, and no segment to put away.
+    pub(crate) fn is_kept(&self) -> bool {
+        let state = self.state();
+        !state.is_dirty && !state.has_done_segments()
+    }
+
     /// Bytes of the disk that segments take: those that are written by now, and the whole of those
     /// that are full.
     pub(crate) fn used_bytes(&self) -> u64 {
@@ -384,6 +347,8 @@ impl Log {
             first: lost.start,
             ..damage
         });
+        drop(state);
+        self.bell.ring(false);
         records
     }
 }
@@ -402,21 +367,4 @@ fn write_into(
     };
     let name = || segment::name(segment.number);
     written.map_err(|source| StorageError::new("write", &name(), source))
-}
-
-impl State {
-    pub(crate) fn done_segments(&self) -> impl Iterator<Item = Segment> + '_ {
-        let is_done =
-            |segment: &&Segment| segment.is_sealed && self.acks.covers(segment.first..segment.end);
-        self.segments.iter().filter(is_done).copied()
-    }
-
-    pub(crate) fn has_done_segments(&self) -> bool {
-        self.done_segments().next().is_some()
-    }
-
-    /// Records that are durable and not settled.
-    pub(crate) fn backlog(&self) -> u64 {
-        self.acks.open_in(0..self.durable)
-    }
 }

@@ -15,7 +15,7 @@ use crate::checkpoint::Checkpoints;
 use crate::damage::{Damage, Damages, ENDING};
 use crate::error::{OpenError, StorageError};
 use crate::identity::{self, Identity};
-use crate::log::{LogOptions, Opened, Segment, State};
+use crate::log::{LogOptions, Opened, Segment, State, WhenDone};
 use crate::record::blocks;
 use crate::segment;
 use crate::storage::Storage;
@@ -107,9 +107,11 @@ fn state(
             // A process that was killed has left writes that are readable and not durable yet.
             let synced = storage.open(&name).and_then(|file| file.sync());
             synced.map_err(|source| StorageError::new("sync", &name, source))?;
-            let walk = walk(storage, last, None, salt, options.max_record)?;
+            let walk = walk(storage, last, checkpointed, None, salt, options.max_record)?;
             last.end = walk.end;
-            last.is_unreadable = walk.is_unreadable();
+            if walk.is_unreadable() {
+                last.when_done = WhenDone::SetAside;
+            }
             if !walk.has_holes() && walk.end >= checkpointed {
                 give_back(storage, last, walk.data_end());
             }

@@ -18,7 +18,6 @@ use crate::acks::CLASSES;
 use crate::commit::{Done, Ticket};
 use crate::damage::Damage;
 use crate::error::{AppendError, OpenError, StorageError};
-use crate::keeper::Keeping;
 use crate::log::{Log, lock};
 use crate::open::{self, Recovery};
 use crate::options::{FsyncPolicy, OnCommit, OnRoom, WalOptions};
@@ -56,8 +55,6 @@ pub(crate) struct Inner {
     pub(crate) on_room: Option<Arc<OnRoom>>,
     pub(crate) pending: Mutex<Pending>,
     pub(crate) work: Condvar,
-    pub(crate) keeping: Mutex<Keeping>,
-    pub(crate) kept: Condvar,
     /// Those who wait for room.
     pub(crate) waiting: Mutex<Vec<Waker>>,
     pub(crate) first: SeqNo,
@@ -131,8 +128,6 @@ impl WriteAheadQueue {
                 is_closed: false,
             }),
             work: Condvar::new(),
-            keeping: Mutex::default(),
-            kept: Condvar::new(),
             waiting: Mutex::default(),
             first: recovery.first,
         });
@@ -181,7 +176,7 @@ impl WriteAheadQueue {
         debug_assert!(usize::from(class) < CLASSES);
         let (settled, is_first) = self.inner.log.ack(range, class);
         if is_first || settled > 0 && self.inner.log.has_done_segments() {
-            self.inner.poke(false);
+            self.inner.log.bell.ring(false);
         }
         settled
     }
@@ -235,8 +230,7 @@ impl WriteAheadQueue {
         if let Some(writer) = threads.next() {
             drop(writer.join());
         }
-        lock(&self.inner.keeping).is_closed = true;
-        self.inner.kept.notify_all();
+        self.inner.log.bell.close();
         threads.for_each(|thread| drop(thread.join()));
         self.inner.log.release();
         self.inner.wake_waiting();
@@ -340,7 +334,7 @@ impl Inner {
             // A segment that was sealed by this may be done already.
             let wants_spare = self.log.wants_spare();
             if wants_spare || !was_dirty || self.log.has_done_segments() {
-                self.poke(wants_spare);
+                self.log.bell.ring(wants_spare);
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::SeqNo;
 use crate::damage::{Damage, DamageKind};
 use crate::error::StorageError;
-use crate::log::{Log, Segment};
+use crate::log::{Log, Segment, WhenDone};
 use crate::scan::{Item, Scanner, extent};
 use crate::segment::{self, DATA};
 use crate::storage::StorageFile;
@@ -232,7 +232,7 @@ impl Reader {
         self.place = Some(Place {
             number: segment.number,
             file,
-            scanner: segment.scanner(segment.end, salt, max_record),
+            scanner: segment.scanner(segment.end, segment.end, salt, max_record),
             last: (segment.first, DATA),
             junk: None,
         });
@@ -254,7 +254,7 @@ impl Reader {
             let mut state = self.log.state();
             let mut all = state.segments.iter_mut();
             if let Some(own) = all.find(|s| s.number == segment.number) {
-                own.is_unreadable = true;
+                own.when_done = WhenDone::SetAside;
             }
         }
         let kind = match (is_unreadable, at.is_empty()) {

@@ -13,9 +13,10 @@ use std::io;
 use crate::acks::Settled;
 use crate::damage::{Damage, DamageKind, ENDING};
 use crate::error::StorageError;
-use crate::log::{Log, Segment, lock};
+use crate::log::{Log, Segment, WhenDone, lock};
 use crate::reader::Record;
 use crate::segment;
+use crate::storage::read_full;
 
 impl Log {
     /// Keeps what is settled by now, durably, and puts away the segments that nobody needs any more.
@@ -75,7 +76,7 @@ impl Log {
 
     fn discard(&self, segment: &Segment) -> Result<(), StorageError> {
         let name = segment::name(segment.number);
-        if segment.is_unreadable {
+        if segment.when_done == WhenDone::SetAside {
             let aside = format!("{name}{ENDING}");
             let moved = self.storage.rename(&name, &aside);
             moved.map_err(|source| StorageError::new("set aside", &name, source))?;
@@ -93,14 +94,14 @@ impl Log {
 
     /// See [`crate::WriteAheadQueue::set_aside`].
     pub(crate) fn set_aside(&self, record: &Record) -> Result<(), StorageError> {
-        let name = format!("record-{}{}", record.seq, ENDING);
+        let name = self.copy_of(record)?;
+        let len = record.payload.len() as u64;
         let failed = |operation| {
             let name = name.clone();
             move |source| StorageError::new(operation, &name, source)
         };
-        let len = record.payload.len() as u64;
         let file = match self.storage.create(&name, len) {
-            // An earlier try may not have come to its end.
+            // An earlier try has not come to its end.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.storage.open(&name).map_err(failed("open"))?
             }
@@ -117,6 +118,34 @@ impl Log {
         let mut damage = Damage::new("a record", 0..len, DamageKind::Damaged);
         (damage.first, damage.records, damage.copy) = (record.seq, records, Some(name));
         state.damages.add(damage);
+        drop(state);
+        self.bell.ring(false);
         Ok(())
+    }
+
+    /// The name of the file for a record: one that is not there, or that an earlier try for this record
+    /// has left. A queue of before may have set aside another one of the same number.
+    fn copy_of(&self, record: &Record) -> Result<String, StorageError> {
+        let mut place = 1_u64;
+        loop {
+            let more = if place == 1 {
+                String::new()
+            } else {
+                format!("-{place}")
+            };
+            let name = format!("record-{}{more}{ENDING}", record.seq);
+            let failed = |source| StorageError::new("open", &name, source);
+            let file = match self.storage.open(&name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(name),
+                other => other.map_err(failed)?,
+            };
+            let mut bytes = vec![0; record.payload.len() + 1];
+            let read = read_full(file.as_ref(), &mut bytes, 0).map_err(failed)?;
+            let may_be = |(found, wanted): (&u8, &u8)| *found == *wanted || *found == 0;
+            if read == record.payload.len() && bytes.iter().zip(&record.payload).all(may_be) {
+                return Ok(name);
+            }
+            place += 1;
+        }
     }
 }

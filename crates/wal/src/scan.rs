@@ -10,6 +10,9 @@ use crate::storage::{StorageFile, read_full};
 /// Bytes that are read at once.
 const CHUNK: usize = 256 << 10;
 
+/// Bytes that may be looked at in vain.
+const PATIENCE: u64 = 256 << 20;
+
 /// What comes next in a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item<'a> {
@@ -36,8 +39,11 @@ pub(crate) struct Scanner {
     expect: Expect,
     /// Where the last record ended.
     last_end: u64,
-    /// Behind the last record are remains of what was in the file before.
-    has_remains: bool,
+    /// Behind the last record are remains of what was in the file before, as far as all records below
+    /// this number were found.
+    remains: Option<SeqNo>,
+    /// Bytes that were looked at as payloads of records that were none.
+    wasted: u64,
     buf: Vec<u8>,
     buf_at: u64,
     junk: Option<Range<u64>>,
@@ -49,15 +55,16 @@ pub(crate) struct Scanner {
 }
 
 impl Scanner {
-    /// A walk through `range`. What is behind the last record and not of its time is passed over if
-    /// the file may have such remains.
-    pub(crate) fn new(range: Range<u64>, expect: Expect, has_remains: bool) -> Self {
+    /// A walk through `range`. Where the file may have remains of what was in it before, they are passed
+    /// over behind the last record, unless one below `remains` is missing.
+    pub(crate) fn new(range: Range<u64>, expect: Expect, remains: Option<SeqNo>) -> Self {
         Self {
             offset: range.start,
             limit: range.end,
             expect,
             last_end: range.start,
-            has_remains,
+            remains,
+            wasted: 0,
             buf: Vec::new(),
             buf_at: range.start,
             junk: None,
@@ -91,10 +98,13 @@ impl Scanner {
                 return Ok(self.take_junk().unwrap_or(Item::End));
             }
             let from = self.fill(file, HEAD)?;
-            let mut found = look(&self.buf[from..], &self.expect);
+            // What it says of itself first; then all of it.
+            let head = self.buf[from..].get(..HEAD).unwrap_or(&self.buf[from..]);
+            let mut found = look(head, &self.expect);
             if let Look::Longer(wanted) = found {
-                let from = self.fill(file, wanted)?;
-                found = look(&self.buf[from..], &self.expect);
+                // With what is behind it.
+                let from = self.fill(file, wanted.saturating_add(HEAD))?;
+                found = self.look_at_all(from, wanted);
             }
             match found {
                 Look::Record(_) if self.junk.is_some() => {
@@ -112,7 +122,7 @@ impl Scanner {
         let Some(junk) = self.junk.clone() else {
             return Ok(());
         };
-        if !self.has_remains || self.junk_is_unreadable {
+        if self.remains.is_none() || self.junk_is_unreadable {
             return Ok(());
         }
         let mut torn = None;
@@ -127,7 +137,31 @@ impl Scanner {
             }
         }
         self.junk = torn.filter(|torn| torn.start < junk.end);
+        if self.junk.is_none()
+            && self
+                .remains
+                .is_some_and(|durable| self.expect.next < durable)
+        {
+            // Where the records that are missing have ended, nothing says.
+            self.junk = Some(junk);
+        }
         Ok(())
+    }
+
+    /// Looks at a record whose `size` bytes are in memory. What only resembles one costs its length, and
+    /// content can be made of such beginnings: once that has cost enough, only those count that
+    /// something fits behind.
+    fn look_at_all(&mut self, from: usize, size: usize) -> Look {
+        let bytes = &self.buf[from..];
+        let is_searching = self.junk.is_some() && self.wasted > PATIENCE;
+        if is_searching && !is_followed(bytes, size) {
+            return Look::Nothing;
+        }
+        let found = look(bytes, &self.expect);
+        if found == Look::Nothing {
+            self.wasted += size as u64;
+        }
+        found
     }
 
     fn take_junk<'b>(&mut self) -> Option<Item<'b>> {
@@ -279,6 +313,21 @@ pub(crate) fn extent(before: u64, junk: &Range<u64>, next: Option<u64>) -> Range
     };
     let end = next.unwrap_or(start + HEAD as u64).max(junk.end);
     start..end
+}
+
+/// Whether behind `size` bytes there is what may be behind a record: the next one of its group, or
+/// zeros up to the end of the block.
+fn is_followed(bytes: &[u8], size: usize) -> bool {
+    let (Some(head), Some(next)) = (bytes.get(8..16), bytes.get(size..)) else {
+        return true;
+    };
+    let word = |bytes: &[u8], at: usize| {
+        let word = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
+        word.map(|word| u32::from_le_bytes(*word))
+    };
+    let is_next = |at: usize| word(head, at).map(|word| word.wrapping_add(1)) == word(next, at + 8);
+    let zeros = next.iter().take(HEAD).all(|byte| *byte == 0);
+    zeros || word(next, 12).is_none() || is_next(0) && is_next(4)
 }
 
 fn leading_zeros(bytes: &[u8]) -> usize {

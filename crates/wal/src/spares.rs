@@ -11,9 +11,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::error::StorageError;
-use crate::log::{Log, Segment, lock};
+use crate::log::{Log, Segment, WhenDone, lock};
 use crate::segment;
 use crate::storage::StorageFile;
 
@@ -54,6 +55,7 @@ impl Log {
     pub(crate) fn take_spare(&self, needed: u64) -> Result<Spare, StorageError> {
         let mut spares = lock(&self.spares);
         while let Some(ready) = spares.ready.pop_front() {
+            self.note_spares(&spares);
             if ready.len >= needed {
                 return Ok(ready);
             }
@@ -88,8 +90,14 @@ impl Log {
         if spares.ready.is_empty() {
             let made = self.make(&mut spares, 0)?;
             spares.ready.push_back(made);
+            self.note_spares(&spares);
         }
         Ok(())
+    }
+
+    fn note_spares(&self, spares: &Spares) {
+        let has_spare = !spares.ready.is_empty();
+        self.has_spare.store(has_spare, Ordering::Relaxed);
     }
 
     /// Whether a file for the next segment is wanted by now, and not there.
@@ -100,18 +108,19 @@ impl Log {
             .back()
             .is_some_and(|last| !last.is_sealed && last.data_end > last.len / 2);
         drop(state);
-        is_half && lock(&self.spares).ready.is_empty()
+        is_half && !self.has_spare.load(Ordering::Relaxed)
     }
 
     /// The segments whose files can be used again, and those that have to go: too many, of another
-    /// size, or with parts that cannot be read.
+    /// size, of another process, or with a write that failed or parts that cannot be read.
     pub(crate) fn choose_reusable(&self, done: Vec<Segment>) -> (Vec<Segment>, Vec<Segment>) {
         let mut room = self
             .options
             .spares
             .saturating_sub(lock(&self.spares).ready.len());
         done.into_iter().partition(|segment| {
-            let fits = segment.len == self.options.segment_bytes && !segment.is_unreadable;
+            let fits =
+                segment.len == self.options.segment_bytes && segment.when_done == WhenDone::Reuse;
             let is_chosen = fits && room > 0;
             room -= usize::from(is_chosen);
             is_chosen
@@ -166,6 +175,7 @@ impl Log {
             return Err(StorageError::new("sync", "", source));
         }
         spares.ready.append(&mut renamed);
+        self.note_spares(&spares);
         failed.map_or(Ok(()), Err)
     }
 

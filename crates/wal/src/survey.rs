@@ -15,7 +15,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::damage::{Damage, DamageKind};
 use crate::error::{InspectError, OpenError, StorageError};
 use crate::identity::{self, Header};
-use crate::log::Segment;
+use crate::log::{Segment, WhenDone};
 use crate::pair::{self, Found};
 use crate::record::{Expect, HEAD};
 use crate::scan::{Item, Scanner};
@@ -336,8 +336,8 @@ impl Surveying<'_> {
                 data_end: at.len,
                 len: at.len,
                 is_sealed: true,
-                is_unreadable: false,
                 is_reused,
+                when_done: WhenDone::Remove,
             });
         }
         segments
@@ -358,7 +358,7 @@ impl Surveying<'_> {
             salt,
             max_len: self.max_record,
         };
-        let mut scanner = Scanner::new(DATA..len, expect, true);
+        let mut scanner = Scanner::new(DATA..len, expect, Some(0));
         scanner.skip_unreadable();
         loop {
             match scanner.next(file.as_ref()).ok()? {

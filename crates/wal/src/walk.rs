@@ -58,10 +58,12 @@ pub(crate) struct Findings {
     lost: Vec<(Damage, Range<SeqNo>)>,
 }
 
-/// Walks through a segment whose records are below `below`, or any that fit where that is not known.
+/// Walks through a segment whose records are below `below`, or any that fit where that is not known;
+/// those below `durable` were durable.
 pub(crate) fn walk(
     storage: &dyn Storage,
     segment: &Segment,
+    durable: SeqNo,
     below: Option<SeqNo>,
     salt: u64,
     max_record: usize,
@@ -74,7 +76,7 @@ pub(crate) fn walk(
         other => other.map_err(|source| StorageError::new("open", &name, source))?,
     };
     let below = below.unwrap_or(segment.most());
-    let mut scanner = segment.scanner(below, salt, max_record);
+    let mut scanner = segment.scanner(durable, below, salt, max_record);
     let mut tries = 0;
     loop {
         match scanner.next(file.as_ref()) {
@@ -165,6 +167,10 @@ impl Walk {
     pub(crate) fn keep_holes_of(&mut self, earlier: &Self) {
         let was_there = |hole: &Hole| earlier.holes.iter().any(|e| e.at.start == hole.at.start);
         self.holes.retain(was_there);
+        let start = |hole: &Option<(Range<u64>, bool)>| hole.as_ref().map(|(at, _)| at.start);
+        if start(&self.open_hole) != start(&earlier.open_hole) {
+            self.open_hole = None;
+        }
     }
 
     /// Tells what was under way from what is damaged, where all below `known_durable` was durable.

@@ -6,7 +6,7 @@ use crate::damage::DamageKind;
 use crate::error::OpenError;
 use crate::log::LogOptions;
 use crate::segment;
-use crate::sim::SimStorage;
+use crate::sim::{Fault, SimStorage};
 use crate::storage::Storage as _;
 use crate::{inspect, open as opening, verify};
 
@@ -291,4 +291,97 @@ fn a_checkpoint_of_a_later_version_is_refused() {
     let error = inspect(&storage).unwrap_err().to_string();
     let newer = "the durable queue has format 2, and this program knows up to 1";
     assert_eq!(error, newer);
+}
+
+/// The number in the head of a record is hit that nothing follows in a file with remains.
+#[test]
+fn a_last_record_that_is_hit_is_told_with_its_bytes() {
+    let storage = SimStorage::new(8);
+    let (mut world, mut known) = reused(&storage, LARGE);
+    let last = *world.log.state().segments.back().unwrap();
+    while world.log.state().segments.back().unwrap().data_end < last.len - 14_000 {
+        world.append(&mut known, vec![vec![8; 3_000]]).unwrap();
+    }
+    // A write of more than is left: the segment ends before its file does.
+    let large = vec![vec![9; 50_000]];
+    world.append(&mut known, large).unwrap();
+    let sealed = world
+        .log
+        .state()
+        .segments
+        .iter()
+        .find(|s| s.number == last.number)
+        .copied();
+    let sealed = sealed.unwrap();
+    assert!(sealed.is_reused && sealed.data_end < sealed.len);
+    world.log.checkpoint().unwrap();
+    drop(world);
+    let name = segment::name(last.number);
+    let content = storage.content(&name).unwrap();
+    let number = u32::try_from(sealed.end - 1).unwrap().to_le_bytes();
+    let head = content.windows(4).rposition(|word| word == number).unwrap() - 8;
+    storage.flip(&name, (head + 8) * 8 + 6);
+    let (mut world, _) = open_with(&storage, LARGE).unwrap();
+    let read: BTreeSet<u64> = world.rest().iter().map(|record| record.seq).collect();
+    let mut wanted: BTreeSet<u64> = known.durable.difference(&known.settled).copied().collect();
+    assert!(wanted.remove(&(sealed.end - 1)));
+    assert_eq!(read, wanted);
+    let state = world.log.state();
+    let damage = state.damages.kept().next().unwrap();
+    assert_eq!((damage.kind, damage.records), (DamageKind::Damaged, 1));
+    assert!(damage.bytes.contains(&(head as u64)), "{damage}");
+    assert!(storage.content(damage.copy.as_ref().unwrap()).is_some());
+}
+
+/// A file whose sync has failed is never written again, nor is one of another process.
+#[test]
+fn files_that_have_failed_or_are_of_before_are_not_used_again() {
+    let storage = SimStorage::new(9);
+    let (mut world, mut known) = (open(&storage).unwrap().0, Known::default());
+    for _ in 0..3 {
+        world.append(&mut known, vec![vec![1; 3_000]]).unwrap();
+    }
+    storage.fail_at(storage.calls() + 2, Fault::Fails);
+    world.append(&mut known, vec![vec![2; 3_000]]).unwrap_err();
+    world.append(&mut known, vec![vec![3; 3_000]]).unwrap();
+    settle_all(&world, &mut known);
+    // Removed, although it was nearly full: the one that waits is none.
+    assert_eq!(segments(&storage), ["0000000000000002.seg"]);
+    drop(world);
+    let storage = storage.restart();
+    let (world, _) = open(&storage).unwrap();
+    world.log.checkpoint().unwrap();
+    assert_eq!(segments(&storage), [""; 0]);
+}
+
+/// Payloads that are nothing but beginnings of records, behind a first block that is gone: what they
+/// cost is bounded, and what is whole is found.
+#[test]
+fn content_that_resembles_records_costs_little_and_hides_none() {
+    let storage = SimStorage::new(10);
+    let options = LogOptions {
+        segment_bytes: 8 << 20,
+        ..OPTIONS
+    };
+    let (mut world, mut known) = (open_with(&storage, options).unwrap().0, Known::default());
+    let dull = |bytes: usize| {
+        [0, 0, 8, 0]
+            .into_iter()
+            .cycle()
+            .take(bytes)
+            .collect::<Vec<u8>>()
+    };
+    for _ in 0..3 {
+        let payloads = vec![dull(1 << 20), b"between".to_vec()];
+        world.append(&mut known, payloads).unwrap();
+    }
+    world.log.checkpoint().unwrap();
+    drop(world);
+    let name = segment::name(1);
+    let file = storage.open(&name).unwrap();
+    // The first block, and the head of the first record.
+    file.write_all_at(&[0xee; 4_200], 0).unwrap();
+    let (mut world, _) = open_with(&storage, options).unwrap();
+    let read: Vec<u64> = world.rest().iter().map(|record| record.seq).collect();
+    assert_eq!(read, [2, 3, 4, 5, 6]);
 }

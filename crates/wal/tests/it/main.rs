@@ -6,6 +6,7 @@
 )]
 
 mod bounds;
+mod keeper;
 mod kill;
 mod live;
 mod sharing;
