@@ -86,6 +86,8 @@ pub(crate) struct Log {
     pub(crate) has_spare: AtomicBool,
     /// Wakes the thread that keeps what is settled.
     pub(crate) bell: Bell,
+    /// Records were refused for want of room.
+    wants_room: AtomicBool,
     pub(crate) checkpoints: Mutex<Checkpoints>,
     pub(crate) counters: Counters,
     pub(crate) on_sync: Option<Arc<OnSync>>,
@@ -133,6 +135,7 @@ impl Log {
             spares: Mutex::new(Spares::new(opened.next_number)),
             has_spare: AtomicBool::new(false),
             bell: Bell::default(),
+            wants_room: AtomicBool::new(false),
             checkpoints: Mutex::new(opened.checkpoints),
             counters: Counters::default(),
             on_sync,
@@ -318,7 +321,30 @@ impl Log {
     /// Whether there is nothing to keep, and no segment to put away.
     pub(crate) fn is_kept(&self) -> bool {
         let state = self.state();
-        !state.is_dirty && !state.has_done_segments()
+        let wants_room = self.wants_room.load(Ordering::Relaxed);
+        let is_done = state.is_dirty || state.has_done_segments();
+        !is_done && !(wants_room && state.is_last_settled())
+    }
+
+    /// Records were refused for want of room: a segment that is not full goes as well, once all of it
+    /// is settled.
+    pub(crate) fn want_room(&self) {
+        self.wants_room.store(true, Ordering::Relaxed);
+        self.bell.ring(false);
+    }
+
+    /// Ends the segment that is written if all of it is settled and its room is wanted.
+    pub(crate) fn make_room(&self) {
+        if !self.wants_room.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut active = lock(&self.active);
+        if self.state().is_last_settled()
+            && let Some(segment) = active.take()
+        {
+            self.seal(&segment);
+            self.wants_room.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Bytes of the disk that segments take: those that are written by now, and the whole of those

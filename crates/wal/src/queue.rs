@@ -266,6 +266,8 @@ impl Inner {
         }
         let used = self.log.used_bytes() + pending.bytes;
         if used + blocks(bytes) + DATA > self.max_bytes - reserve {
+            drop(pending);
+            self.log.want_room();
             return Err(AppendError::Full {
                 used,
                 limit: self.max_bytes - reserve,

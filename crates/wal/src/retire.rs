@@ -27,6 +27,7 @@ impl Log {
             let closed = io::Error::other("the durable queue is closed");
             return Err(StorageError::new("write", "a checkpoint", closed));
         }
+        self.make_room();
         let mut state = self.state();
         let (acks, end) = (state.acks.clone(), state.durable);
         let done: Vec<Segment> = state.done_segments().collect();

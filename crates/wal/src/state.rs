@@ -92,6 +92,13 @@ impl State {
         self.done_segments().next().is_some()
     }
 
+    /// Whether the segment that is written has records, and all of them are settled.
+    pub(crate) fn is_last_settled(&self) -> bool {
+        self.segments.back().is_some_and(|last| {
+            !last.is_sealed && last.first < last.end && self.acks.covers(last.first..last.end)
+        })
+    }
+
     /// Records that are durable and not settled.
     pub(crate) fn backlog(&self) -> u64 {
         self.acks.open_in(0..self.durable)

@@ -178,3 +178,18 @@ fn a_copy_that_is_there_is_not_written_over() {
     assert_eq!(read("record-1.damaged"), older);
     assert_eq!(read("record-1-2.damaged"), "short");
 }
+
+/// One group takes all the room that there is, in a segment of its own that is not full. Once all of it
+/// is settled, its room is there again.
+#[test]
+fn a_segment_that_has_all_the_room_goes_when_it_is_wanted() {
+    let storage = SimStorage::new(2);
+    let (queue, _) = WriteAheadQueue::open_on(Arc::new(storage), small()).unwrap();
+    let (used, limit) = queue.bytes_in_use();
+    assert_eq!(used, 0);
+    let records = vec![&RECORD[..]; usize::try_from(limit).unwrap() / 20_100];
+    let range = queue.append(&records).unwrap().wait().unwrap();
+    assert!(queue.append([&RECORD[..]; 2]).is_err());
+    queue.ack(range, 0);
+    takes_again(&queue);
+}
