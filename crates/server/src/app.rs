@@ -1,20 +1,21 @@
 //! What all requests share, and which path leads where.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::http::Method;
 use axum::routing::{get, post};
-use mds_coordinator::Metrics;
+use mds_coordinator::{FeedbackBus, Metrics};
 use mds_core::{Bar, Fundamentals, News, OptionSnap, TenantId};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::lane::Lanes;
+use crate::pressure::Meters;
 use crate::problem::{Code, Problem};
-use crate::{health, intake, metrics};
+use crate::{health, intake, metrics, pressure};
 
 /// How much one request may cost.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +41,25 @@ impl Default for Limits {
     }
 }
 
+/// Streams of events that may be open.
+const STREAMS: usize = 64;
 /// Memory for bodies is counted in pieces of this size.
 pub(crate) const PIECE: usize = 64 << 10;
+
+/// What the faces are told once.
+#[derive(Clone, Debug)]
+pub struct AppOptions {
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+    /// Where the coordinators tell the crossings of their watermarks.
+    pub bus: FeedbackBus,
+    /// Whose rows are meant where none is named.
+    pub tenant: TenantId,
+    /// The share of a queue, 0 to 1, up to which there is no pressure.
+    pub low_watermark: f64,
+    /// How much one request may cost.
+    pub limits: Limits,
+}
 
 /// The faces of one daemon; cheap to clone, all clones are the same.
 #[derive(Clone, Debug)]
@@ -58,25 +76,37 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     /// Pieces of memory that bodies may take.
     pub(crate) memory: Semaphore,
-    pub(crate) is_draining: AtomicBool,
+    /// Where the crossings of the watermarks are told.
+    pub(crate) bus: FeedbackBus,
+    /// The share of a queue up to which there is no pressure.
+    pub(crate) low_watermark: f64,
+    pub(crate) meters: Meters,
+    /// Places for streams of events.
+    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) draining: watch::Sender<bool>,
     requests: AtomicU64,
 }
 
 impl App {
-    /// Faces on these lanes.
-    pub fn new(lanes: Lanes, metrics: Metrics, tenant: TenantId, limits: Limits) -> Self {
+    /// Faces on these lanes; call it within a Tokio runtime.
+    pub fn new(lanes: Lanes, options: AppOptions) -> Self {
+        let limits = options.limits;
         let pieces = (limits.memory_bytes / PIECE).clamp(1, Semaphore::MAX_PERMITS);
-        Self {
-            shared: Arc::new(Shared {
-                lanes,
-                metrics,
-                tenant,
-                limits,
-                memory: Semaphore::new(pieces),
-                is_draining: AtomicBool::new(false),
-                requests: AtomicU64::new(0),
-            }),
-        }
+        let shared = Arc::new(Shared {
+            lanes,
+            metrics: options.metrics,
+            tenant: options.tenant,
+            limits,
+            memory: Semaphore::new(pieces),
+            bus: options.bus,
+            low_watermark: options.low_watermark,
+            meters: Meters::default(),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            draining: watch::Sender::new(false),
+            requests: AtomicU64::new(0),
+        });
+        tokio::spawn(pressure::watch(Arc::downgrade(&shared)));
+        Self { shared }
     }
 
     /// The lanes.
@@ -86,11 +116,11 @@ impl App {
 
     /// From now on no rows are taken, and `/readyz` says so; everything else is answered.
     pub fn drain(&self) {
-        self.shared.is_draining.store(true, Ordering::Release);
+        self.shared.draining.send_replace(true);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.shared.is_draining.load(Ordering::Acquire)
+        *self.shared.draining.borrow()
     }
 
     /// A number that no other request of this process has.
@@ -105,6 +135,8 @@ impl App {
             .route("/v1/options", post(intake::post::<OptionSnap>))
             .route("/v1/fundamentals", post(intake::post::<Fundamentals>))
             .route("/v1/news", post(intake::post::<News>))
+            .route("/v1/backpressure", get(pressure::get))
+            .route("/v1/backpressure/stream", get(pressure::stream))
             .route("/livez", get(health::live))
             .route("/readyz", get(health::ready))
             .method_not_allowed_fallback(method_not_allowed)

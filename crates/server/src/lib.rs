@@ -9,6 +9,7 @@
 //! | `app` | what requests share, and which path leads where |
 //! | `lane` | one kind's way into the store |
 //! | `intake` | `POST /v1/KIND` |
+//! | `pressure` | how full the queues are, how fast they drain, what a producer had better do |
 //! | `health` | `/livez`, `/readyz` |
 //! | [`metrics`] | `/metrics` |
 //! | `problem` | every reason why a request is not done |
@@ -19,8 +20,9 @@ mod intake;
 mod lane;
 mod listen;
 pub mod metrics;
+mod pressure;
 mod problem;
 
-pub use app::{App, Limits};
+pub use app::{App, AppOptions, Limits};
 pub use lane::{Lane, Lanes, MarketRecord, Revisions};
 pub use listen::{ListenOptions, serve};

@@ -323,7 +323,7 @@ impl Log {
         let state = self.state();
         let wants_room = self.wants_room.load(Ordering::Relaxed);
         let is_done = state.is_dirty || state.has_done_segments();
-        !is_done && !(wants_room && state.is_last_settled())
+        !(is_done || wants_room && state.is_last_settled())
     }
 
     /// Records were refused for want of room: a segment that is not full goes as well, once all of it

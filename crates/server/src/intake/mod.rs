@@ -20,11 +20,13 @@ use axum::response::{IntoResponse, Response};
 use mds_coordinator::{CircuitState, Refusal};
 use mds_core::{Bar, Fundamentals, News, OptionSnap, Sourced};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use self::parameters::{Ack, Parameters};
 use self::rows::{Parsed, RowError};
 use crate::app::App;
 use crate::lane::{Lane, Lanes, MarketRecord};
+use crate::pressure;
 use crate::problem::{Code, Problem};
 
 /// The header that names a request, in questions and answers.
@@ -175,7 +177,7 @@ async fn take<R: OfKind>(
         refused,
         errors,
     } = parsed;
-    let accepted = submit(lane, &mut rows, &indexes).await?;
+    let accepted = submit(app, lane, &mut rows, &indexes).await?;
     Ok(Answer {
         request_id: id.id.clone(),
         kind: R::KIND.as_str(),
@@ -191,28 +193,31 @@ async fn take<R: OfKind>(
 
 /// Hands rows in; all of them, or an answer that says how many.
 async fn submit<R: OfKind>(
+    app: &App,
     lane: &Lane<R>,
     rows: &mut VecDeque<Sourced<R>>,
     indexes: &[u64],
 ) -> Result<u64, Problem> {
     let all = rows.len();
-    let submitted = lane.coordinator.submit_many(rows).await;
+    let deadline = Instant::now() + app.shared.limits.submit_wait;
+    let submitted = lane.coordinator.submit_many_until(rows, deadline).await;
     let Err(error) = submitted else {
         return Ok(all as u64);
     };
     let accepted = all - rows.len();
-    let problem = refused(lane, error.refusal).with("accepted", accepted);
+    let problem = refused(app, lane, error.refusal, rows.len()).with("accepted", accepted);
     Err(match indexes.get(accepted) {
         Some(next) => problem.with("next_index", *next),
         None => problem,
     })
 }
 
-fn refused<R: OfKind>(lane: &Lane<R>, refusal: Refusal) -> Problem {
+fn refused<R: OfKind>(app: &App, lane: &Lane<R>, refusal: Refusal, left: usize) -> Problem {
     match refusal {
         Refusal::QueueFull => {
             let detail = "the queue is full; send the rows from next_index on again, later";
-            Problem::new(Code::QueueFull, detail).retry_after(SOON)
+            let time = pressure::retry_after(app, R::KIND, left);
+            Problem::new(Code::QueueFull, detail).retry_after(time)
         }
         Refusal::DiskFailed => {
             let error = lane.coordinator.degraded();

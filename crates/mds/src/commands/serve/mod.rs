@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use mds_coordinator::Metrics;
 use mds_core::settings::{QueueChoice, SettingFlag};
-use mds_server::{App, Limits, ListenOptions};
+use mds_server::{App, AppOptions, Limits, ListenOptions};
 use tokio::net::TcpListener;
 
 use crate::commands::ingest::Signals;
@@ -84,12 +84,14 @@ async fn serve(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         .with_context(|| format!("cannot listen on {address}; choose another port by --listen"))?;
     let store = pipeline::open_store(context, std::time::Duration::ZERO).await?;
     let lanes = lanes::open(context, &store).await?;
-    let app = App::new(
-        lanes,
-        Metrics::global().clone(),
-        context.settings.tenant_id(),
-        Limits::default(),
-    );
+    let options = AppOptions {
+        metrics: Metrics::global().clone(),
+        bus: mds_coordinator::feedback_bus().clone(),
+        tenant: context.settings.tenant_id(),
+        low_watermark: low_watermark(context),
+        limits: Limits::default(),
+    };
+    let app = App::new(lanes, options);
     context.note(format_args!(
         "serving http://{}; {}; store {}",
         listener.local_addr()?,
@@ -125,6 +127,13 @@ async fn serve(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     } else {
         Exit::Failure
     })
+}
+
+/// The share of a queue up to which there is no pressure.
+#[expect(clippy::cast_precision_loss, reason = "a ratio of counts")]
+fn low_watermark(context: &Context) -> f64 {
+    let settings = context.settings.coordinator();
+    settings.coordinator_low_watermark as f64 / settings.coordinator_capacity as f64
 }
 
 /// Nobody but this machine may write, unless somebody wants it so.

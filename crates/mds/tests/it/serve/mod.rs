@@ -3,3 +3,4 @@
 mod daemon;
 mod intake;
 mod life;
+mod pressure;
