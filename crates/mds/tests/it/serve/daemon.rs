@@ -87,39 +87,55 @@ impl Daemon {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Reply {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}\r\n"));
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\n{}content-length: {}\r\nconnection: \
-             close\r\n\r\n",
-            self.address,
-            headers.collect::<String>(),
-            body.len()
-        );
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(HANG)).unwrap();
-        stream.write_all(head.as_bytes()).unwrap();
-        // The answer may come before all of a body that is too long was sent.
-        drop(stream.write_all(body));
-        let mut answer = Vec::new();
-        drop(stream.read_to_end(&mut answer));
-        reply(&String::from_utf8(answer).unwrap())
+        let reply = ask(self.address, method, path, headers, body);
+        reply.unwrap_or_else(|| panic!("no answer to {method} {path}"))
     }
 }
 
-fn reply(text: &str) -> Reply {
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+/// Asks once; `None` where there is no whole answer.
+pub(crate) fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Reply> {
+    let headers = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"));
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\n{}content-length: {}\r\nconnection: \
+         close\r\n\r\n",
+        headers.collect::<String>(),
+        body.len()
+    );
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(HANG)).unwrap();
+    stream.write_all(head.as_bytes()).ok()?;
+    // The answer may come before all of a body that is too long was sent.
+    drop(stream.write_all(body));
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer));
+    reply(&String::from_utf8(answer).ok()?)
+}
+
+fn reply(text: &str) -> Option<Reply> {
+    let (head, body) = text.split_once("\r\n\r\n")?;
     let mut lines = head.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1));
-    let status = status.and_then(|status| status.parse().ok());
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
     let headers = lines.filter_map(|line| {
         let (name, value) = line.split_once(": ")?;
         Some((name.to_ascii_lowercase(), value.to_owned()))
     });
-    Reply {
-        status: status.unwrap_or_else(|| panic!("no answer: {text:?}")),
-        headers: headers.collect(),
-        body: body.to_owned(),
-    }
+    let headers: BTreeMap<String, String> = headers.collect();
+    let length = headers
+        .get("content-length")
+        .and_then(|text| text.parse::<usize>().ok());
+    length
+        .is_none_or(|length| length == body.len())
+        .then(|| Reply {
+            status,
+            headers,
+            body: body.to_owned(),
+        })
 }

@@ -2,5 +2,6 @@
 
 mod daemon;
 mod intake;
+mod kills;
 mod life;
 mod pressure;
