@@ -173,7 +173,8 @@ mod tests {
     use std::sync::Arc;
 
     use mds_coordinator::{
-        Batch, Codec, DurableOptions, DurableQueue, Metrics, RowOutcome, Sink, WriteReport,
+        Batch, Codec, DurableOptions, DurableQueue, Metrics, RetryPolicy, RowOutcome, Sink,
+        WriteReport,
     };
     use mds_wal::sim::SimStorage;
 
@@ -222,7 +223,13 @@ mod tests {
         let open = |is_away| {
             let options = DurableOptions::default();
             let queue = DurableQueue::open_on(Arc::new(storage.clone()), options, Arc::new(Odd));
-            let builder = WriteCoordinator::builder(Store { is_away }).metrics(Metrics::new());
+            // The clock of the test leaps while the disk is waited for: no write may be given up by that.
+            let builder = WriteCoordinator::builder(Store { is_away })
+                .retry_policy(RetryPolicy {
+                    max_attempts: u32::MAX,
+                    ..RetryPolicy::default()
+                })
+                .metrics(Metrics::new());
             (queue.unwrap(), builder)
         };
         let (queue, builder) = open(true);
