@@ -12,6 +12,7 @@ use mds_coordinator::{FeedbackBus, Metrics};
 use mds_core::{Bar, Fundamentals, News, OptionSnap, TenantId};
 use tokio::sync::{Semaphore, watch};
 
+use crate::intake::Tickets;
 use crate::lane::Lanes;
 use crate::pressure::Meters;
 use crate::problem::{Code, Problem};
@@ -28,6 +29,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// How long rows wait for room in the queue, and bodies for memory. Default: 1 s.
     pub submit_wait: Duration,
+    /// How long a request may wait until its rows are in the store. Default: 10 s.
+    pub written_wait: Duration,
 }
 
 impl Default for Limits {
@@ -37,6 +40,7 @@ impl Default for Limits {
             memory_bytes: 256 << 20,
             request_timeout: Duration::from_secs(30),
             submit_wait: Duration::from_secs(1),
+            written_wait: Duration::from_secs(10),
         }
     }
 }
@@ -57,6 +61,8 @@ pub struct AppOptions {
     pub tenant: TenantId,
     /// The share of a queue, 0 to 1, up to which there is no pressure.
     pub low_watermark: f64,
+    /// Where the coordinators tell how each row has ended.
+    pub tickets: Tickets,
     /// How much one request may cost.
     pub limits: Limits,
 }
@@ -81,6 +87,7 @@ pub(crate) struct Shared {
     /// The share of a queue up to which there is no pressure.
     pub(crate) low_watermark: f64,
     pub(crate) meters: Meters,
+    pub(crate) tickets: Tickets,
     /// Places for streams of events.
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) draining: watch::Sender<bool>,
@@ -101,6 +108,7 @@ impl App {
             bus: options.bus,
             low_watermark: options.low_watermark,
             meters: Meters::default(),
+            tickets: options.tickets,
             streams: Arc::new(Semaphore::new(STREAMS)),
             draining: watch::Sender::new(false),
             requests: AtomicU64::new(0),

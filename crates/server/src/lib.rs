@@ -24,5 +24,6 @@ mod pressure;
 mod problem;
 
 pub use app::{App, AppOptions, Limits};
+pub use intake::Tickets;
 pub use lane::{Lane, Lanes, MarketRecord, Revisions};
 pub use listen::{ListenOptions, serve};

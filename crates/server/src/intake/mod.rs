@@ -8,6 +8,7 @@
 mod body;
 mod parameters;
 mod rows;
+mod ticket;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,6 +25,8 @@ use tokio::time::Instant;
 
 use self::parameters::{Ack, Parameters};
 use self::rows::{Parsed, RowError};
+pub use self::ticket::Tickets;
+use self::ticket::{Fates, Waiting};
 use crate::app::App;
 use crate::lane::{Lane, Lanes, MarketRecord};
 use crate::pressure;
@@ -36,6 +39,8 @@ const ERRORS: usize = 1_000;
 /// When to come again where nothing is known.
 const LATER: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(1);
+/// How often batches that are not full are hurried while somebody waits for them.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// A kind that has a lane.
 pub(crate) trait OfKind: MarketRecord {
@@ -78,8 +83,33 @@ struct Answer {
     refused: u64,
     /// Rows that the format maps to no record.
     skipped: u64,
+    #[serde(flatten)]
+    ended: Option<Ended>,
     errors: Vec<RowError>,
     errors_truncated: bool,
+}
+
+/// How the accepted rows have ended; all of it together is `accepted`.
+#[derive(Debug, Serialize)]
+struct Ended {
+    written: u64,
+    superseded: u64,
+    dead_lettered: u64,
+    dropped: u64,
+    /// These have not, by now.
+    outstanding: u64,
+}
+
+impl Ended {
+    fn new(fates: Fates, accepted: u64) -> Self {
+        Self {
+            written: fates.written,
+            superseded: fates.superseded,
+            dead_lettered: fates.dead_lettered,
+            dropped: fates.dropped,
+            outstanding: accepted.saturating_sub(fates.sum()),
+        }
+    }
 }
 
 impl Answer {
@@ -87,6 +117,13 @@ impl Answer {
         match (self.accepted, self.refused) {
             (0, 1..) => StatusCode::UNPROCESSABLE_ENTITY,
             (_, 1..) => StatusCode::MULTI_STATUS,
+            _ if self
+                .ended
+                .as_ref()
+                .is_some_and(|ended| ended.outstanding > 0) =>
+            {
+                StatusCode::ACCEPTED
+            }
             _ if self.ack == Ack::Accepted.as_str() => StatusCode::ACCEPTED,
             _ => StatusCode::OK,
         }
@@ -177,7 +214,19 @@ async fn take<R: OfKind>(
         refused,
         errors,
     } = parsed;
+    let waiting = (ack == Ack::Written).then(|| app.shared.tickets.wait_for(id.path()));
     let accepted = submit(app, lane, &mut rows, &indexes).await?;
+    let mut ended = None;
+    if let Some(waiting) = waiting {
+        ended = Some(Ended::new(
+            wait(app, lane, &waiting, accepted).await,
+            accepted,
+        ));
+    }
+    let ack = match &ended {
+        Some(ended) if ended.outstanding > 0 => Ack::usual(is_durable),
+        _ => ack,
+    };
     Ok(Answer {
         request_id: id.id.clone(),
         kind: R::KIND.as_str(),
@@ -186,9 +235,27 @@ async fn take<R: OfKind>(
         accepted,
         refused,
         skipped,
+        ended,
         errors_truncated: refused > errors.len() as u64,
         errors,
     })
+}
+
+/// Waits until the rows of a request are in the store, or have ended otherwise.
+async fn wait<R: OfKind>(app: &App, lane: &Lane<R>, waiting: &Waiting, rows: u64) -> Fates {
+    let limit = app.shared.limits.written_wait;
+    // A batch that is not full waits for more rows; nobody else may send any.
+    let hurry = async {
+        loop {
+            let _report = lane.coordinator.flush(limit).await;
+            // Nothing is in the window: what is left is on the disk.
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
+    tokio::select! {
+        fates = waiting.ended(rows, limit) => fates,
+        () = hurry => Fates::default(),
+    }
 }
 
 /// Hands rows in; all of them, or an answer that says how many.

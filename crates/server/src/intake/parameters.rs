@@ -15,13 +15,25 @@ pub(super) enum Ack {
     Accepted,
     /// They are synced to the disk of the queue.
     Durable,
+    /// They are in the store, or have ended otherwise.
+    Written,
 }
 
 impl Ack {
+    /// What is waited for where nothing is asked for.
+    pub(super) const fn usual(is_durable: bool) -> Self {
+        if is_durable {
+            Self::Durable
+        } else {
+            Self::Accepted
+        }
+    }
+
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::Durable => "durable",
+            Self::Written => "written",
         }
     }
 }
@@ -63,12 +75,7 @@ impl Parameters {
                 }
             }
         }
-        let usual = if is_durable {
-            Ack::Durable
-        } else {
-            Ack::Accepted
-        };
-        let ack = ack.unwrap_or(usual);
+        let ack = ack.unwrap_or(Ack::usual(is_durable));
         if ack == Ack::Durable && !is_durable {
             let detail = "the queue is in memory, so nothing can be said to be durable; start the \
                           daemon with --queue disk:DIR, or ask for ack=accepted";
@@ -87,7 +94,8 @@ fn ack(text: &str) -> Result<Ack, Problem> {
     match text {
         "accepted" => Ok(Ack::Accepted),
         "durable" => Ok(Ack::Durable),
-        _ => Err(bad("ack", "accepted or durable")),
+        "written" => Ok(Ack::Written),
+        _ => Err(bad("ack", "accepted, durable or written")),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use mds_coordinator::{ClockStart, DeadLetterQueue, DurableClock, Stats, WriteCoordinator};
 use mds_core::{Kind, RevisionClock, Sourced};
-use mds_server::{Lane, Lanes, Revisions};
+use mds_server::{Lane, Lanes, Revisions, Tickets};
 use mds_store::Store;
 
 use crate::context::Context;
@@ -14,21 +14,31 @@ use crate::durable::{self, SourcedCodec};
 use crate::pipeline::{self, MarketRecord};
 
 /// Opens all of them, or none.
-pub(super) async fn open(context: &Context, store: &Store) -> anyhow::Result<Lanes> {
+pub(super) async fn open(
+    context: &Context,
+    store: &Store,
+    tickets: &Tickets,
+) -> anyhow::Result<Lanes> {
     let last = store.last_revision().await?;
     let open = || -> anyhow::Result<Lanes> {
         Ok(Lanes {
-            bars: lane(context, store, last)?,
-            options: lane(context, store, last)?,
-            fundamentals: lane(context, store, last)?,
-            news: lane(context, store, last)?,
+            bars: lane(context, store, tickets, last)?,
+            options: lane(context, store, tickets, last)?,
+            fundamentals: lane(context, store, tickets, last)?,
+            news: lane(context, store, tickets, last)?,
         })
     };
     // Nothing else runs yet that would have to wait for the disk.
     tokio::task::block_in_place(open)
 }
 
-fn lane<R: MarketRecord>(context: &Context, store: &Store, last: i64) -> anyhow::Result<Lane<R>> {
+fn lane<R: MarketRecord>(
+    context: &Context,
+    store: &Store,
+    tickets: &Tickets,
+    last: i64,
+) -> anyhow::Result<Lane<R>> {
+    let tickets = tickets.clone();
     let letters = pipeline::open_letters::<R>(&context.dlq_path(R::KIND))?;
     let queue = durable::open_queue::<R>(context, store)?;
     let revisions = match durable::folder_of::<R>(context) {
@@ -49,6 +59,7 @@ fn lane<R: MarketRecord>(context: &Context, store: &Store, last: i64) -> anyhow:
     };
     let settings = context.settings.coordinator();
     let mut builder = pipeline::coordinator::<R, _>(&settings, store.sink::<R>())
+        .on_fate(move |row: &Sourced<R>, fate| tickets.note(row, fate))
         .dead_letters(Arc::<DeadLetterQueue<Sourced<R>>>::clone(&letters));
     if let Some(queue) = queue {
         builder = builder.durable_queue(queue);

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use mds_coordinator::Metrics;
 use mds_core::settings::{QueueChoice, SettingFlag};
-use mds_server::{App, AppOptions, Limits, ListenOptions};
+use mds_server::{App, AppOptions, Limits, ListenOptions, Tickets};
 use tokio::net::TcpListener;
 
 use crate::commands::ingest::Signals;
@@ -83,12 +83,14 @@ async fn serve(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         .await
         .with_context(|| format!("cannot listen on {address}; choose another port by --listen"))?;
     let store = pipeline::open_store(context, std::time::Duration::ZERO).await?;
-    let lanes = lanes::open(context, &store).await?;
+    let tickets = Tickets::default();
+    let lanes = lanes::open(context, &store, &tickets).await?;
     let options = AppOptions {
         metrics: Metrics::global().clone(),
         bus: mds_coordinator::feedback_bus().clone(),
         tenant: context.settings.tenant_id(),
         low_watermark: low_watermark(context),
+        tickets,
         limits: Limits::default(),
     };
     let app = App::new(lanes, options);

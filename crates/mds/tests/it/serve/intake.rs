@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use serde_json::json;
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, ask};
 use crate::run::Place;
 
 /// Names and values.
@@ -319,4 +319,47 @@ fn rows_by_http_are_those_of_a_file() {
             .stdout
     };
     assert_eq!(export(&by_http), export(&by_file));
+}
+
+/// Each request is told what became of its own rows, many at a time.
+#[test]
+fn who_waits_for_it_is_told_what_became_of_each_row() {
+    let place = Place::new();
+    let daemon = Daemon::start(&place, &[]);
+    let reply = daemon.post(
+        "/v1/bars?ack=written",
+        bar(0, 1.0) + &bar(0, 2.0) + &bar(1, 1.0),
+    );
+    let told = reply.json();
+    let fates = [
+        "accepted",
+        "written",
+        "superseded",
+        "dead_lettered",
+        "outstanding",
+    ];
+    let counts: Vec<_> = fates
+        .iter()
+        .map(|fate| told[fate].as_u64().unwrap())
+        .collect();
+    assert_eq!((reply.status, counts), (200, vec![3, 2, 1, 0, 0]));
+    assert_eq!(told["ack"], "written");
+    std::thread::scope(|scope| {
+        for client in 0..20_u32 {
+            let address = daemon.address;
+            scope.spawn(move || {
+                for minute in 0..5 {
+                    let row = bar(minute + 2, 1.0).replace("\"A\"", &format!("\"C{client}\""));
+                    let told = ask(address, "POST", "/v1/bars?ack=written", &[], row.as_bytes());
+                    let told = told.unwrap().json();
+                    assert_eq!(
+                        (&told["written"], &told["outstanding"]),
+                        (&json!(1), &json!(0))
+                    );
+                }
+            });
+        }
+    });
+    daemon.terminate().code(143);
+    assert_eq!(stored(&place).lines().count(), 102);
 }
