@@ -23,6 +23,26 @@ pub(crate) struct AtomicFile {
 impl AtomicFile {
     /// Starts writing what is to become `target`; a file that exists there is replaced at the end.
     pub(crate) fn create(target: &Path) -> anyhow::Result<Self> {
+        Self::with_mode(target, |target| {
+            fs::metadata(target).ok().map(|old| old.permissions())
+        })
+    }
+
+    /// The same for a file that is for its owner alone, whatever the mode of an older one.
+    pub(crate) fn create_private(target: &Path) -> anyhow::Result<Self> {
+        Self::with_mode(target, |_| {
+            #[cfg(unix)]
+            let mode = Some(std::os::unix::fs::PermissionsExt::from_mode(0o600));
+            #[cfg(not(unix))]
+            let mode = None;
+            mode
+        })
+    }
+
+    fn with_mode(
+        target: &Path,
+        mode: impl FnOnce(&Path) -> Option<Permissions>,
+    ) -> anyhow::Result<Self> {
         // The file that a link points to is replaced, not the link.
         let target = match fs::canonicalize(target) {
             Ok(existing) if !existing.is_file() => {
@@ -33,15 +53,15 @@ impl AtomicFile {
             Err(_) => target.to_path_buf(),
         };
         let folder = folder_of(&target);
-        let old = fs::metadata(&target).ok().map(|old| old.permissions());
-        let temporary = builder(old.clone())
+        let mode = mode(&target);
+        let temporary = builder(mode.clone())
             .tempfile_in(folder)
             .with_context(|| format!("cannot create a file in {}", folder.display()))?;
-        if let Some(old) = old {
-            // The umask may have taken away more than the old file had.
+        if let Some(mode) = mode {
+            // The umask may have taken away more than the file should have.
             let path = temporary.path().display();
-            let kept = temporary.as_file().set_permissions(old);
-            kept.with_context(|| format!("cannot give {path} the mode of the file it replaces"))?;
+            let kept = temporary.as_file().set_permissions(mode);
+            kept.with_context(|| format!("cannot give {path} the mode of the finished file"))?;
         }
         Ok(Self { temporary, target })
     }
@@ -151,5 +171,20 @@ mod tests {
             fs::read_to_string(dir.path().join("real.csv")).unwrap(),
             "new"
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_private_file_is_so_whatever_was_there() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("marks.json");
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o644)).unwrap();
+
+        let file = AtomicFile::create_private(&target).unwrap();
+        file.commit().unwrap();
+        let mode = fs::metadata(&target).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

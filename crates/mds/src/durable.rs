@@ -8,10 +8,12 @@ use mds_coordinator::{Codec, DurableOptions, DurableQueue, DurableTotals, FsyncP
 use mds_core::settings::QueueChoice;
 use mds_core::{ENCODING, Kind, Origin, Record, Sourced, put_text, take_text};
 use mds_store::Store;
-use mds_wal::Inspection;
+use mds_wal::{FileStorage, Inspection};
 
 use crate::context::Context;
+use crate::exit::Usage;
 use crate::lost::Accepted;
+use crate::marks::{Marks, Standing};
 use crate::pipeline::MarketRecord;
 
 /// Records with their origin as bytes.
@@ -96,15 +98,62 @@ pub(crate) fn folder_of<R: Record>(context: &Context) -> Option<PathBuf> {
     dir(context).map(|dir| folder::<R>(&dir))
 }
 
+/// Refuses settings that name the folder of one queue as that of all queues: a queue would be made
+/// inside of another.
+pub(crate) fn check_dir(context: &Context) -> anyhow::Result<()> {
+    let Some(dir) = dir(context) else {
+        return Ok(());
+    };
+    // What cannot be looked at is told by whoever opens it.
+    if !mds_wal::is_queue(&FileStorage::at(&dir)).unwrap_or(false) {
+        return Ok(());
+    }
+    let of_kind = Kind::ALL.iter().any(|kind| dir.ends_with(kind.as_str()));
+    let all = dir.parent().filter(|_| of_kind).map(|all| {
+        let is_here = all.as_os_str().is_empty();
+        format!(
+            ": disk:{}",
+            if is_here { Path::new(".") } else { all }.display()
+        )
+    });
+    let what = format!(
+        "disk:{} is the folder of one queue; name the folder that holds the queues of all kinds{}",
+        dir.display(),
+        all.unwrap_or_default()
+    );
+    Err(Usage::new(what).into())
+}
+
 /// What is written into the folder, so that nothing else is taken for it.
 pub(crate) fn identity(kind: Kind, store_id: &str) -> String {
     format!("kind {kind}, records {ENCODING}, store {store_id}")
+}
+
+/// In which part two identities differ.
+pub(crate) fn difference(found: &str, wanted: &str) -> &'static str {
+    let parts = found.split(", ").zip(wanted.split(", "));
+    let first = parts.into_iter().find(|(found, wanted)| found != wanted);
+    match first.and_then(|(_, wanted)| wanted.split(' ').next()) {
+        Some("kind") => "another kind",
+        Some("records") => "another version of the records",
+        Some("store") => "another store",
+        _ => "something else",
+    }
 }
 
 /// What became of all records that a queue has taken, as its folder says.
 pub(crate) fn totals_of(found: &Inspection) -> DurableTotals {
     DurableTotals::new(&found.totals, found.next, found.waiting)
 }
+
+/// Whether a queue was there of which nothing says any more what became of its records.
+pub(crate) fn is_past_lost(found: &Inspection) -> bool {
+    found.checkpoint.is_none()
+}
+
+/// What is said of such a queue.
+pub(crate) const PAST_LOST: &str = "a queue was there, and neither of its checkpoints can be read: \
+                                    nobody knows what became of its records";
 
 /// Opens the queue that the settings name; `None` where records wait in memory.
 pub(crate) fn open_queue<R: MarketRecord>(
@@ -123,11 +172,22 @@ pub(crate) fn open_queue<R: MarketRecord>(
             _ => FsyncPolicy::Group,
         },
     };
+    // Where there is nothing yet, there is nothing to be lost.
+    let was_there = mds_wal::is_queue(&FileStorage::at(&folder)).unwrap_or(false);
     let queue = DurableQueue::open(&folder, options, Arc::new(SourcedCodec::default()))
         .with_context(|| format!("cannot use the queue in {}", folder.display()))?;
     let stats = queue.stats();
     let totals = DurableTotals::new(&stats.totals, stats.next, stats.backlog);
     Accepted::forget_if_stale(&folder, &totals);
+    if was_there && !queue.recovery().is_continued {
+        context.note(format_args!("warning: {}: {PAST_LOST}", folder.display()));
+    }
+    if let Some(doubt) = Marks::forget_in_doubt(&folder, &Standing::of(&queue))? {
+        context.note(format_args!(
+            "warning: {}: {doubt}: files are read anew from their beginning",
+            folder.display()
+        ));
+    }
     let recovery = queue.recovery();
     if recovery.records > 0 {
         context.note(format_args!(
@@ -147,6 +207,17 @@ mod tests {
     use mds_core::{Bar, News};
 
     use super::*;
+
+    #[test]
+    fn what_sets_identities_apart_is_named() {
+        let wanted = identity(Kind::Bars, "s");
+        let other = |found: &str| difference(found, &wanted);
+        assert_eq!(other(&identity(Kind::News, "s")), "another kind");
+        assert_eq!(other(&identity(Kind::Bars, "t")), "another store");
+        let version = wanted.replace(&format!("records {ENCODING}"), "records 0");
+        assert_eq!(other(&version), "another version of the records");
+        assert_eq!(other("kind bars"), "something else");
+    }
 
     #[test]
     fn rows_go_through_bytes_with_their_origin() {

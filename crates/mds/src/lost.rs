@@ -58,7 +58,7 @@ impl Accepted {
         let path = path(folder);
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
-        let mut file = AtomicFile::create(&path)?;
+        let mut file = AtomicFile::create_private(&path)?;
         let written = file.write_all(&text).and_then(|()| file.flush());
         written.with_context(|| format!("cannot write {}", path.display()))?;
         file.commit()

@@ -17,6 +17,7 @@ mod durable;
 mod exit;
 mod log_lines;
 mod lost;
+mod marks;
 mod output;
 mod pipeline;
 mod rows;

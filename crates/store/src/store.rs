@@ -233,6 +233,14 @@ impl Store {
         }
     }
 
+    /// What [`Store::file_revision`] would answer, without remembering it: nothing is written.
+    pub async fn look_up_file(&self, file: &IngestedFile<'_>) -> Result<FileRevision, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(store) => store.look_up_file(file).await,
+            Backend::Postgres(store) => store.look_up_file(file).await,
+        }
+    }
+
     /// The id that the store got when it was made, a UUID.
     pub fn id(&self) -> &str {
         match &self.backend {

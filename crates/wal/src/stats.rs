@@ -16,6 +16,8 @@ pub struct WalStats {
     pub backlog: u64,
     /// The number of the next record.
     pub next: SeqNo,
+    /// The number after the last record that is durable.
+    pub durable: SeqNo,
     /// Everything below it is settled.
     pub floor: SeqNo,
     /// What was settled since the queue was made.
@@ -54,6 +56,7 @@ impl Inner {
         WalStats {
             backlog: state.backlog(),
             next,
+            durable: state.durable,
             floor: state.acks.floor(),
             totals: state.acks.totals(),
             bytes,

@@ -283,3 +283,102 @@ fn a_store_that_is_not_that_of_the_queue_is_refused() {
         place.run(args).code(0);
     }
 }
+
+/// Without the header, the segments still say it; without these, nothing does.
+#[test]
+fn a_queue_without_its_header_is_not_taken_for_that_of_any_store() {
+    let place = Place::new();
+    place.write("bars.csv", &bars(10));
+    place
+        .run(&["ingest", "bars", "bars.csv", "--queue", "disk:q"])
+        .code(0);
+    place
+        .run(&["ingest", "bars", "bars.csv", "--store", "sqlite:other.db"])
+        .code(0);
+    let books = ["audit", "--queue", "disk:q"];
+    let other = ["--store", "sqlite:other.db"];
+    std::fs::remove_file(place.path("q/bars/header")).unwrap();
+    for args in [&AUDIT[..], &books] {
+        let refused = place.run(&[args, &other].concat()).code(2);
+        refused
+            .says("error: the queue q/bars was made for something else than this one (kind bars,")
+            .says("its header is gone, its segments say so");
+        let right = place.run(args).code(0);
+        assert!(!right.stderr.contains("warning"), "{right:?}");
+    }
+    for segment in std::fs::read_dir(place.path("q/bars")).unwrap() {
+        let path = segment.unwrap().path();
+        if path.extension().is_some_and(|end| end == "seg") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    place.run(&[&AUDIT[..], &other].concat()).says(
+        "warning: nothing in q/bars says any more which store the queue is for: whether it is \
+         this one cannot be told\n",
+    );
+}
+
+#[test]
+fn the_queue_of_another_kind_is_named_so() {
+    let place = Place::new();
+    place.write("bars.csv", &bars(10));
+    place
+        .run(&["ingest", "bars", "bars.csv", "--queue", "disk:q"])
+        .code(0);
+    std::fs::rename(place.path("q/bars"), place.path("q/options")).unwrap();
+    place
+        .run(&["audit", "--queue", "disk:q"])
+        .code(2)
+        .says("error: the queue q/options was made for another kind (kind bars,");
+}
+
+#[test]
+fn the_folder_of_one_queue_is_not_taken_for_that_of_all() {
+    let place = Place::new();
+    place.write("bars.csv", &bars(10));
+    place
+        .run(&["ingest", "bars", "bars.csv", "--queue", "disk:q"])
+        .code(0);
+    let says = "disk:q/bars is the folder of one queue; name the folder that holds the queues of \
+                all kinds: disk:q";
+    for args in [
+        &["ingest", "bars", "bars.csv"][..],
+        &["ingest", "bars"],
+        &["serve", "--listen", "127.0.0.1:0"],
+        &["audit"],
+        &["audit", "bars.csv", "--kind", "bars"],
+    ] {
+        let queue = ["--queue", "disk:q/bars"];
+        place.run(&[args, &queue].concat()).code(2).errors(&[says]);
+    }
+    assert!(!place.path("q/bars/bars").exists());
+    std::fs::rename(place.path("q/bars"), place.path("mine")).unwrap();
+    let says = "disk:mine is the folder of one queue; name the folder that holds the queues of all \
+                kinds";
+    place
+        .run(&["audit", "--queue", "disk:mine"])
+        .code(2)
+        .errors(&[says]);
+}
+
+/// Looking leaves no trace: what an ingest does later does not depend on it, and a store that nobody
+/// may write to can be audited.
+#[test]
+fn an_audit_only_reads() {
+    let place = Place::new();
+    place.run(&["migrate"]).code(0);
+    place.write("bars.csv", &bars(10));
+    let audit = ["audit", "bars.csv", "--kind", "bars"];
+    place.run(&audit).code(1).says("missing: bars.csv:2\n");
+    let remembered = || -> i64 {
+        let conn = Connection::open(place.path(STORE)).unwrap();
+        let sql = "SELECT count(*) FROM ingested_files";
+        conn.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(remembered(), 0);
+    place.run(&["ingest", "bars", "bars.csv"]).code(0);
+    assert_eq!(remembered(), 1);
+    let conn = Connection::open(place.path(STORE)).unwrap();
+    conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+    place.run(&audit).code(0);
+}

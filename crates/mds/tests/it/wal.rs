@@ -123,7 +123,7 @@ damaged  0000000000000001.seg       4134     4155             1      3
     });
     let expected = json!({
         "dir": "q", "identity": "bars, version 1", "segments": 1, "records": 3, "settled": 1,
-        "waiting": 2, "lost": 1, "whole": false, "damages": [damage],
+        "waiting": 2, "lost": 1, "past_lost": false, "whole": false, "damages": [damage],
     });
     assert_eq!(found, expected);
     assert!(

@@ -25,6 +25,38 @@ pub(crate) async fn revision(
             file.content_hash
         ))
         .await?;
+    let revision = look_up(conn, file).await?;
+    if revision.remembered == Remembered::SameReading {
+        return Ok(revision);
+    }
+    let kind = file.kind.as_str();
+    let insert = "INSERT INTO ingested_files \
+         (content_hash, kind, keys, reading, base_revision, modified, first_seen, path) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+         ON CONFLICT (content_hash, kind, keys) DO UPDATE SET reading = excluded.reading, \
+         base_revision = excluded.base_revision, path = excluded.path";
+    client
+        .execute(
+            insert,
+            &[
+                &file.content_hash,
+                &kind,
+                &file.keys,
+                &file.reading,
+                &revision.base,
+                &revision.modified,
+                &revision.first_seen,
+                &file.path,
+            ],
+        )
+        .await?;
+    client.batch_execute("COMMIT").await?;
+    Ok(revision)
+}
+
+/// Says the revision of a file; in a transaction of the caller.
+pub(crate) async fn look_up(conn: &Conn, file: &File) -> Result<FileRevision, Error> {
+    let client = &conn.client;
     let known = "SELECT base_revision, modified, first_seen FROM ingested_files \
          WHERE content_hash = $1 AND kind = $2 AND keys = $3 AND reading = $4";
     let kind = file.kind.as_str();
@@ -53,27 +85,5 @@ pub(crate) async fn revision(
         modified: row.try_get(1)?,
         first_seen: row.try_get(2)?,
     };
-    let revision = file.next(&earlier, row.try_get(3)?);
-    let insert = "INSERT INTO ingested_files \
-         (content_hash, kind, keys, reading, base_revision, modified, first_seen, path) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-         ON CONFLICT (content_hash, kind, keys) DO UPDATE SET reading = excluded.reading, \
-         base_revision = excluded.base_revision, path = excluded.path";
-    client
-        .execute(
-            insert,
-            &[
-                &file.content_hash,
-                &kind,
-                &file.keys,
-                &file.reading,
-                &revision.base,
-                &revision.modified,
-                &revision.first_seen,
-                &file.path,
-            ],
-        )
-        .await?;
-    client.batch_execute("COMMIT").await?;
-    Ok(revision)
+    Ok(file.next(&earlier, row.try_get(3)?))
 }

@@ -458,6 +458,25 @@ impl PostgresStore {
         .await
     }
 
+    pub(crate) async fn look_up_file(
+        &self,
+        file: &IngestedFile<'_>,
+    ) -> Result<FileRevision, StoreError> {
+        let file = File::from(file);
+        let opening = self.reading(None);
+        self.with("look up an ingested file", move |conn| async move {
+            conn.expects_answers();
+            let result = async {
+                conn.client.batch_execute(&opening).await?;
+                ingested::look_up(&conn, &file).await
+            };
+            let result = result.await;
+            let rolled = conn.client.batch_execute("ROLLBACK").await;
+            (rolled.is_ok().then_some(conn), result)
+        })
+        .await
+    }
+
     pub(super) async fn kept_revision(&self) -> Result<i64, StoreError> {
         self.with("read the last revision", |conn| async move {
             conn.expects_answers();

@@ -6,10 +6,10 @@ use crate::ingested::{Earlier, File, FileRevision, Remembered};
 
 /// Says the revision of a file, and remembers it.
 pub(crate) fn revision(conn: &Connection, file: &File) -> rusqlite::Result<FileRevision> {
-    if let Some(known) = known(conn, file)? {
-        return Ok(known);
+    let revision = look_up(conn, file)?;
+    if revision.remembered == Remembered::SameReading {
+        return Ok(revision);
     }
-    let revision = next(conn, file)?;
     conn.execute(
         "INSERT INTO ingested_files \
             (content_hash, kind, keys, reading, base_revision, modified, first_seen, path) \
@@ -28,6 +28,12 @@ pub(crate) fn revision(conn: &Connection, file: &File) -> rusqlite::Result<FileR
         ),
     )?;
     Ok(revision)
+}
+
+/// Says the revision of a file.
+pub(crate) fn look_up(conn: &Connection, file: &File) -> rusqlite::Result<FileRevision> {
+    let known = known(conn, file)?;
+    known.map_or_else(|| next(conn, file), Ok)
 }
 
 /// What was said about the same file, read in the same way.

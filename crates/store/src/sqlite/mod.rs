@@ -304,6 +304,17 @@ impl SqliteStore {
         .await
     }
 
+    pub(crate) async fn look_up_file(
+        &self,
+        file: &IngestedFile<'_>,
+    ) -> Result<FileRevision, StoreError> {
+        let file = crate::ingested::File::from(file);
+        self.read("look up an ingested file", move |conn| {
+            ingested::look_up(conn, &file)
+        })
+        .await
+    }
+
     pub(crate) async fn last_revision(&self) -> Result<i64, StoreError> {
         self.read("read the last revision", |conn| {
             conn.query_row("SELECT last_revision FROM mds_meta", [], |row| row.get(0))

@@ -160,6 +160,29 @@ async fn another_reading_begins_above_all_rows_of_the_one_before(store: Store) {
     assert!(other.base <= HOUR + FILE.max_rows, "{other:?}");
 }
 
+/// Who only looks changes nothing of what is remembered later.
+async fn a_file_that_is_looked_up_is_not_remembered(store: Store) {
+    let look = async |file: IngestedFile<'static>| store.look_up_file(&file).await.unwrap();
+    let later = IngestedFile {
+        modified: 2 * HOUR,
+        now: 20 * HOUR,
+        ..FILE
+    };
+    expect(look(FILE).await, HOUR, Remembered::Nothing);
+    expect(look(later).await, 2 * HOUR, Remembered::Nothing);
+    let first = ask(&store, later).await;
+    expect(first, 2 * HOUR, Remembered::Nothing);
+    assert_eq!(first.first_seen, 20 * HOUR);
+    expect(look(FILE).await, 2 * HOUR, Remembered::SameReading);
+    let other = IngestedFile {
+        reading: [9; 32],
+        now: 30 * HOUR,
+        ..FILE
+    };
+    expect(look(other).await, 30 * HOUR, Remembered::OtherReading);
+    expect(ask(&store, FILE).await, 2 * HOUR, Remembered::SameReading);
+}
+
 #[tokio::test]
 async fn the_table_can_be_read() {
     let place = Place::new();
@@ -183,6 +206,7 @@ async fn the_table_can_be_read() {
 
 on_every_store!(
     files_are_told_apart_by_content_kind_and_keys,
+    a_file_that_is_looked_up_is_not_remembered,
     another_reading_begins_anew_and_only_the_last_is_remembered,
     another_reading_counts_for_other_keys_too,
     another_reading_begins_above_all_rows_of_the_one_before,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Args, check_store, look, records};
 use crate::context::Context;
-use crate::durable;
+use crate::durable::{self, PAST_LOST};
 use crate::exit::{Exit, Usage, told};
 use crate::lost::{Accepted, is_settled};
 use crate::output::{Out, grouped, note, table};
@@ -20,6 +20,8 @@ use crate::runtime::block_on;
 struct Book {
     kind: Kind,
     totals: DurableTotals,
+    /// Nothing says any more what became of its records.
+    is_past_lost: bool,
     /// What a person has said of its damage.
     accepted: Option<Accepted>,
     /// Letters of the kind that wait.
@@ -80,6 +82,7 @@ fn book(kind: Kind, dir: &Path, context: &Context) -> anyhow::Result<Option<Book
         kind,
         accepted: Accepted::read(&folder, &totals)?,
         totals,
+        is_past_lost: durable::is_past_lost(&found),
         letters: letters.histogram(of_kind)?.letters,
         stored,
     }))
@@ -88,7 +91,7 @@ fn book(kind: Kind, dir: &Path, context: &Context) -> anyhow::Result<Option<Book
 impl Book {
     /// Whether each record that was accepted has its fate, or a person has said that it needs none.
     fn is_settled(&self) -> bool {
-        is_settled(&self.totals, self.accepted.as_ref())
+        !self.is_past_lost && is_settled(&self.totals, self.accepted.as_ref())
     }
 
     /// Records that are accepted as lost.
@@ -100,6 +103,9 @@ impl Book {
 
     /// Whether the equation holds, and what there is to say to it.
     fn verdict(&self) -> &'static str {
+        if self.is_past_lost {
+            return "NO, past lost";
+        }
         let has_lost = self.totals.lost() != Some(0);
         match (self.totals.is_balanced(), has_lost, self.is_settled()) {
             (true, false, _) => "yes",
@@ -126,6 +132,12 @@ fn tell_of_damage(book: &Book, dir: &Path, context: &Context) {
             "{records} of {queue} {was} damaged and {is} accepted as lost since {}{}",
             accepted.at,
             reason.unwrap_or_default()
+        ));
+    }
+    if book.is_past_lost {
+        return note(format_args!(
+            "{queue}: {PAST_LOST}. `mds audit FILE...` tells whether the rows of their files are in; \
+             ingest what is missing again"
         ));
     }
     let Some(lost) = book.totals.lost() else {
@@ -177,7 +189,7 @@ fn tell_books(books: &[Book], is_json: bool) -> anyhow::Result<()> {
                 "dropped": t.dropped, "damaged": t.damaged, "queued": t.queued,
                 "balanced": t.is_balanced(), "lost": t.lost(),
                 "lost_accepted": book.lost_accepted(), "letters_waiting": book.letters,
-                "rows_stored": book.stored,
+                "rows_stored": book.stored, "past_lost": book.is_past_lost,
             })
         };
         out.json(&books.iter().map(object).collect())?;

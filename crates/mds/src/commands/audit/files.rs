@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use mds_core::{Bar, Fundamentals, Kind, News, OptionSnap};
-use mds_store::{OpenOptions, Store};
+use mds_store::Store;
 use serde_json::json;
 
 use super::{Args, check_store, look, records};
 use crate::commands::ingest::audit::{Found, audit};
 use crate::context::Context;
-use crate::durable;
+use crate::durable::{self, PAST_LOST};
 use crate::exit::Exit;
 use crate::output::{Out, grouped, note, table};
 use crate::runtime::block_on;
@@ -18,12 +18,7 @@ use crate::runtime::block_on;
 pub(super) fn run(args: &Args, kind: Kind, context: &Context) -> anyhow::Result<Exit> {
     let queue = durable::dir(context).map(|dir| dir.join(kind.as_str()));
     let (found, lost) = block_on(async {
-        let options = OpenOptions {
-            create: false,
-            migrate: false,
-            ..OpenOptions::default()
-        };
-        let store = context.open(options).await?;
+        let store = context.open_for_reading().await?;
         let found = look_for(args, kind, queue.as_deref(), &store, context).await;
         store.close().await;
         found
@@ -63,6 +58,9 @@ async fn look_for(
     {
         check_store(kind, queue, &inspection, store.id())?;
         lost = durable::totals_of(&inspection).lost();
+        if durable::is_past_lost(&inspection) {
+            note(format_args!("{}: {PAST_LOST}", queue.display()));
+        }
     }
     let (files, reading) = (&args.files, &args.reading);
     let found = match kind {

@@ -74,6 +74,7 @@ impl Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
+    durable::check_dir(context)?;
     match (args.files.is_empty(), args.kind) {
         (true, kind) => books::run(args, kind, context),
         (false, Some(kind)) => files::run(args, kind, context),
@@ -94,19 +95,28 @@ fn look(folder: &Path) -> anyhow::Result<Option<Inspection>> {
 /// Refuses to look for the records of a queue in a store that they were never meant for.
 fn check_store(kind: Kind, folder: &Path, found: &Inspection, store: &str) -> anyhow::Result<()> {
     let queue = folder.display();
-    let Some(identity) = &found.identity else {
-        note(format_args!(
-            "warning: the header of {queue} cannot be read: nobody knows which store it is for"
-        ));
-        return Ok(());
-    };
     let wanted = durable::identity(kind, store);
-    if *identity == wanted {
-        return Ok(());
-    }
+    let what = match (found.is_for(&wanted), &found.identity) {
+        (Some(true), _) => return Ok(()),
+        (None, _) => {
+            note(format_args!(
+                "warning: nothing in {queue} says any more which store the queue is for: whether it \
+                 is this one cannot be told"
+            ));
+            return Ok(());
+        }
+        (Some(false), Some(identity)) => {
+            let other = durable::difference(identity, &wanted);
+            format!("{other} ({identity}) than this one ({wanted})")
+        }
+        (Some(false), None) => {
+            format!(
+                "something else than this one ({wanted}): its header is gone, its segments say so"
+            )
+        }
+    };
     let what = format!(
-        "the queue {queue} was made for another store ({identity}) than this one ({wanted}); give \
-         --store, or --queue, that belong together"
+        "the queue {queue} was made for {what}; give --store, or --queue, that belong together"
     );
     Err(Usage::new(what).into())
 }

@@ -239,7 +239,8 @@ fn resolved(name: &str) -> (PathBuf, &str) {
     (PathBuf::from(name), "")
 }
 
-/// The revisions that the rows of a file have, as the store remembers them.
+/// The revisions that the rows of a file have, as the store remembers them, or would give them by the
+/// time of its last change. Who audits leaves no trace in the store.
 async fn revisions<R: MarketRecord>(
     input: &Input,
     options: &mds_formats::Options,
@@ -250,7 +251,7 @@ async fn revisions<R: MarketRecord>(
         Base::OfContent(content) => content,
     };
     let said = store
-        .file_revision(&IngestedFile {
+        .look_up_file(&IngestedFile {
             content_hash: content.hash,
             kind: R::KIND,
             keys: reading::keys(options),

@@ -5,7 +5,6 @@
 //! | `input` | which files, and the revision that each begins with |
 //! | `revision` | asks the store for that revision |
 //! | `reading` | what the store remembers of how an input is read |
-//! | `marks` | how far each file was taken into a durable queue |
 //! | `revise` | gives rows their revisions, and tells provisional bars |
 //! | `read` | the thread that turns a file into chunks of records |
 //! | `run` | the write path, from the first row to the report |
@@ -20,7 +19,6 @@
 pub(crate) mod audit;
 mod dry_run;
 mod input;
-mod marks;
 mod progress;
 mod read;
 mod reading;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use mds_coordinator::{DeadLetterQueue, DurableQueue, Metrics, WriteCoordinator};
+use mds_coordinator::{DeadLetterQueue, Metrics, WriteCoordinator};
 use mds_core::{Sourced, Timestamp};
 use mds_formats::Options;
 use mds_store::Store;
@@ -16,7 +16,6 @@ use tokio::task::JoinSet;
 use super::Args;
 use super::dry_run;
 use super::input::{self, Input};
-use super::marks::Marks;
 use super::progress::Progress;
 use super::read::{self, Said};
 use super::report::{Report, Tally, Unread};
@@ -26,6 +25,7 @@ use super::watch::{self, Outages, Signals};
 use crate::context::Context;
 use crate::durable;
 use crate::exit::{Exit, Usage};
+use crate::marks::{Marks, Standing};
 use crate::output::grouped;
 use crate::pipeline::{self, MarketRecord};
 
@@ -57,6 +57,7 @@ where
     R: MarketRecord,
 {
     let store_url = context.store_url()?;
+    durable::check_dir(context)?;
     let inputs = input::expand(&args.inputs, &store_url, durable::dir(context).as_deref())?;
     let drains = args.inputs.is_empty() && durable::folder_of::<R>(context).is_some();
     if args.inputs.is_empty() && !drains {
@@ -78,7 +79,9 @@ where
     let store = pipeline::open_store(context, args.max_outage).await?;
     let letters = pipeline::open_letters::<R>(&dlq)?;
     let queue = durable::open_queue::<R>(context, &store)?;
-    let marks = marks_of::<R>(queue.as_ref(), context);
+    let folder = durable::folder_of::<R>(context);
+    let marks = queue.as_ref().zip(folder.as_deref());
+    let marks = marks.map(|(queue, folder)| Marks::read(folder, &Standing::of(queue)));
     let mut builder =
         pipeline::coordinator::<R, _>(&context.settings.coordinator(), store.sink::<R>())
             .dead_letters(Arc::<DeadLetterQueue<Sourced<R>>>::clone(&letters));
@@ -132,19 +135,6 @@ where
     };
     run.progress.finish();
     report.tell(args.json)
-}
-
-/// How far files were taken into the queue by earlier runs.
-fn marks_of<R: MarketRecord>(
-    queue: Option<&DurableQueue<Sourced<R>>>,
-    context: &Context,
-) -> Option<Marks> {
-    let marks = Marks::read(&durable::folder_of::<R>(context)?);
-    if queue.is_some_and(|queue| queue.recovery().damaged > 0) {
-        // The rows that are gone may be those of a file that is still there.
-        marks.forget_all();
-    }
-    Some(marks)
 }
 
 /// Serves metrics until it is aborted.
@@ -424,7 +414,11 @@ where
     /// Makes durable how far the inputs are acknowledged.
     async fn save_marks(self: &Arc<Self>) {
         let run = Arc::clone(self);
-        let save = move || run.marks.as_ref().map_or(Ok(()), Marks::save);
+        let save = move || {
+            let stats = run.coordinator.durable_stats();
+            let next = stats.map_or(0, |stats| stats.durable);
+            run.marks.as_ref().map_or(Ok(()), |marks| marks.save(next))
+        };
         let saved = tokio::task::spawn_blocking(save).await;
         if let Ok(Err(error)) = saved {
             tracing::warn!(

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 
 use crate::commands::ingest::Signals;
 use crate::context::Context;
+use crate::durable;
 use crate::exit::{Exit, Usage};
 use crate::pipeline;
 
@@ -78,6 +79,7 @@ async fn serve(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let address = args.listen.or_else(|| context.settings.listen());
     let address = address.unwrap_or_else(|| ADDRESS.into());
     check_open(address, args.allow_open)?;
+    durable::check_dir(context)?;
     let signals = Signals::listen();
     let listener = TcpListener::bind(address)
         .await

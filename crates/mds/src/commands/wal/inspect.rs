@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{EXIT_CODES, Which, damage_table, exit_of, json_of_damages, records};
 use crate::commands::stats::bytes;
+use crate::durable::{PAST_LOST, is_past_lost};
 use crate::exit::Exit;
 use crate::output::{Out, table};
 
@@ -44,7 +45,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
                 print(dir, &found, &mut out)?;
                 is_first = false;
             }
-            Ok(exit_of(found.is_whole()))
+            Ok(exit_of(&found))
         },
     )?;
     out.finish()?;
@@ -76,6 +77,7 @@ fn json_of(dir: &Path, found: &Inspection) -> Value {
         "next": found.next,
         "lost": found.lost(),
         "checkpoint": checkpoint,
+        "past_lost": is_past_lost(found),
         "segments": found.segments.iter().map(segment).collect::<Value>(),
         "spares": files(&found.spares),
         "copies": files(&found.copies),
@@ -100,7 +102,7 @@ fn print(dir: &Path, found: &Inspection, out: &mut Out) -> anyhow::Result<()> {
             );
             fact("checkpoint", text);
         }
-        None => fact("checkpoint", "none that is whole".to_owned()),
+        None => fact("checkpoint", format!("none that is whole: {PAST_LOST}")),
     }
     let files = |files: &[FileInfo]| {
         let one = |f: &FileInfo| format!("{} ({})", f.file, bytes(f.bytes));

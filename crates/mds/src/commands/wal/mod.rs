@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use mds_wal::{Damage, FileStorage, InspectError};
+use mds_wal::{Damage, FileStorage, InspectError, Inspection};
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::durable::is_past_lost;
 use crate::exit::{Exit, Usage, told};
 use crate::output::{note, table};
 
@@ -28,8 +29,8 @@ meanwhile.";
 
 /// How the commands end, for their help.
 const EXIT_CODES: &str = "\
-Exit code 0: whole; 3: records or bytes that were durable are damaged; 1: it cannot be read;
-2: there is no durable queue. What a power loss has left of a write that nobody was told to be
+Exit code 0: whole; 3: records or bytes that were durable are damaged, or both checkpoints are lost,
+and with them what became of the records; 1: it cannot be read; 2: there is no durable queue. What a power loss has left of a write that nobody was told to be
 durable (torn) is no damage, and neither is one of two copies (copy).";
 
 /// Arguments of `mds wal`.
@@ -162,8 +163,13 @@ fn json_of_damages(damages: &[Damage]) -> Value {
     damages.iter().map(one).collect()
 }
 
-fn exit_of(is_whole: bool) -> Exit {
-    if is_whole {
+/// Whether nothing is lost that was durable, what is known of the records included.
+fn is_whole(found: &Inspection) -> bool {
+    found.is_whole() && !is_past_lost(found)
+}
+
+fn exit_of(found: &Inspection) -> Exit {
+    if is_whole(found) {
         Exit::Success
     } else {
         Exit::Incomplete

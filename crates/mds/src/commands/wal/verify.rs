@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use mds_wal::Verification;
 use serde_json::{Value, json};
 
-use super::{EXIT_CODES, Which, damage_table, exit_of, json_of_damages, records};
+use super::{EXIT_CODES, Which, damage_table, exit_of, is_whole, json_of_damages, records};
 use crate::context::Context;
+use crate::durable::{PAST_LOST, is_past_lost};
 use crate::exit::Exit;
 use crate::output::Out;
 
@@ -37,7 +38,7 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
             } else {
                 print(dir, &found, &mut out)?;
             }
-            Ok(exit_of(found.inspection.is_whole()))
+            Ok(exit_of(&found.inspection))
         },
     )?;
     out.finish()?;
@@ -59,7 +60,8 @@ fn json_of(dir: &Path, found: &Verification) -> Value {
         "settled": found.settled,
         "waiting": found.waiting,
         "lost": found.inspection.lost(),
-        "whole": found.inspection.is_whole(),
+        "whole": is_whole(&found.inspection),
+        "past_lost": is_past_lost(&found.inspection),
         "damages": json_of_damages(&found.inspection.damages),
     })
 }
@@ -81,6 +83,10 @@ fn print(dir: &Path, found: &Verification, out: &mut Out) -> anyhow::Result<()> 
         found.waiting,
     )
     .context("cannot write to standard output")?;
+    if is_past_lost(inspection) {
+        writeln!(out, "{}: {PAST_LOST}", dir.display())
+            .context("cannot write to standard output")?;
+    }
     if !inspection.damages.is_empty() {
         out.table(&damage_table(&inspection.damages))?;
     }

@@ -6,6 +6,7 @@ mod books;
 mod durable;
 mod formats;
 mod inputs;
+mod marks;
 mod odd;
 mod outages;
 mod revisions;

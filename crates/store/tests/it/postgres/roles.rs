@@ -1,7 +1,7 @@
 //! What a role may not do, and what a schema lacks, is told before the first row.
 
-use mds_core::{Bar, TenantId};
-use mds_store::{MissingRights, OpenOptions, Store};
+use mds_core::{Bar, Kind, TenantId};
+use mds_store::{IngestedFile, MissingRights, OpenOptions, Remembered, Store};
 
 use super::{Database, Server};
 use crate::support::{all, bar, write, write_new};
@@ -59,6 +59,36 @@ async fn the_rights_that_a_role_lacks_are_known() {
     database.run(&grants).await;
     let rest = missing(&url).await;
     assert_eq!(rest, [lacks("news", &["INSERT", "UPDATE"])]);
+}
+
+/// Enough for an audit: what a file's rows have is looked up, and nothing is remembered.
+#[tokio::test]
+async fn a_role_that_may_only_read_can_look_up_a_file() {
+    let Some(server) = Server::find() else { return };
+    let database = server.make("").await;
+    drop(database.open().await);
+    let (role, url) = role(&database).await;
+    let grant = format!("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}");
+    database.run(&grant).await;
+    let url = url.parse().unwrap();
+    let store = Store::open(&url, OpenOptions::read_only()).await.unwrap();
+    let file = IngestedFile {
+        content_hash: [1; 32],
+        kind: Kind::Bars,
+        keys: [2; 32],
+        reading: [3; 32],
+        path: None,
+        modified: 7,
+        now: 9,
+        max_rows: 1_000,
+    };
+    let found = store.look_up_file(&file).await.unwrap();
+    assert_eq!((found.base, found.remembered), (7, Remembered::Nothing));
+    assert_eq!(
+        store.file_revision(&file).await.unwrap_err().code(),
+        "42501"
+    );
+    store.close().await;
 }
 
 #[tokio::test]
