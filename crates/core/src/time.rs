@@ -87,6 +87,14 @@ impl Timestamp {
             _ => Err(TimeError::Timestamp(text.to_owned())),
         }
     }
+
+    /// Parses a date, which stands for its first moment in UTC, or a time with an offset.
+    pub fn parse_or_midnight(text: &str) -> Result<Self, TimeError> {
+        match Date::parse(text) {
+            Ok(date) => Ok(date.midnight()),
+            Err(_) => Self::parse(text),
+        }
+    }
 }
 
 impl FromStr for Timestamp {

@@ -1,4 +1,5 @@
-//! Streaming readers of vendor files: a file in, records of one kind out, with a word on every row.
+//! Streaming readers of vendor files: a file in, records of one kind out, with a word on every row;
+//! and the writer of our own form.
 //!
 //! This crate is *not* a place for decisions about records: it does not de-duplicate, repair, rank
 //! or write. It says for each row whether it is a record, invalid or skipped, and where it stood.
@@ -37,6 +38,7 @@
 //! | [`reader`], [`Reader`] | the records of one kind, in chunks of [`Verdict`]s |
 //! | [`detect()`] | which format an input has, and why |
 //! | [`formats`], [`Format`] | the formats, for listings |
+//! | [`RowWriter`] | records as text that reads back equal |
 //!
 //! # Guarantees
 //!
@@ -74,6 +76,7 @@ mod registry;
 mod values;
 mod vendors;
 mod verdict;
+mod write;
 
 pub use detect::Detected;
 pub use error::{Candidate, JsonFault, OpenError, ReadError};
@@ -84,3 +87,4 @@ pub use options::{
 pub use reader::{Reader, detect, reader};
 pub use registry::{Format, Readable, UnknownFormat, formats};
 pub use verdict::{InvalidRow, RAW_LIMIT, Row, Verdict};
+pub use write::{REVISION, RowFormat, RowWriter};

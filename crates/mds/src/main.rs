@@ -20,7 +20,6 @@ mod lost;
 mod marks;
 mod output;
 mod pipeline;
-mod rows;
 mod runtime;
 mod selection;
 mod values;

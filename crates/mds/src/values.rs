@@ -4,19 +4,27 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use mds_core::{Date, Kind, Symbol, Timestamp, Vendor};
+use mds_core::{Kind, Symbol, Timestamp, Vendor};
+use mds_formats::RowFormat;
 
 /// Reads a kind of record, and lists the kinds in the help.
 pub(crate) fn kind_parser() -> impl TypedValueParser<Value = Kind> {
     PossibleValuesParser::new(Kind::ALL.map(Kind::as_str)).try_map(|text| Kind::from_str(&text))
 }
 
+/// Reads a form of rows, and lists the forms in the help.
+pub(crate) fn row_format_parser() -> impl TypedValueParser<Value = RowFormat> {
+    PossibleValuesParser::new(RowFormat::ALL.map(RowFormat::as_str)).try_map(|text| {
+        let named = RowFormat::ALL
+            .into_iter()
+            .find(|form| form.as_str() == text);
+        named.ok_or("no form of rows")
+    })
+}
+
 /// Reads a time with an offset, or a date, which stands for its first moment in UTC.
 pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(date) = Date::parse(text) {
-        return Ok(date.midnight());
-    }
-    Timestamp::parse(text).map_err(|_| {
+    Timestamp::parse_or_midnight(text).map_err(|_| {
         "write a date in UTC, such as 2024-11-01, or a time with an offset, such as \
          2024-11-01T09:30:00Z"
             .to_owned()

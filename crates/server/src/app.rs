@@ -7,16 +7,18 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::Method;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use mds_coordinator::{FeedbackBus, Metrics};
 use mds_core::{Bar, Fundamentals, News, OptionSnap, TenantId};
+use mds_store::Store;
 use tokio::sync::{Semaphore, watch};
 
 use crate::intake::Tickets;
 use crate::lane::Lanes;
 use crate::pressure::Meters;
 use crate::problem::{Code, Problem};
-use crate::{health, intake, metrics, pressure};
+use crate::reads::stats;
+use crate::{health, intake, metrics, pressure, reads};
 
 /// How much one request may cost.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,8 @@ pub struct Limits {
     pub submit_wait: Duration,
     /// How long a request may wait until its rows are in the store. Default: 10 s.
     pub written_wait: Duration,
+    /// Reads of the store at a time. Default: 8.
+    pub reads: usize,
 }
 
 impl Default for Limits {
@@ -41,6 +45,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(30),
             submit_wait: Duration::from_secs(1),
             written_wait: Duration::from_secs(10),
+            reads: 8,
         }
     }
 }
@@ -76,12 +81,17 @@ pub struct App {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) lanes: Lanes,
+    /// What is read; the lanes write into the same one.
+    pub(crate) store: Store,
     pub(crate) metrics: Metrics,
     /// Whose rows are meant where none is named.
     pub(crate) tenant: TenantId,
     pub(crate) limits: Limits,
     /// Pieces of memory that bodies may take.
     pub(crate) memory: Semaphore,
+    /// Places of reads.
+    pub(crate) reads: Arc<Semaphore>,
+    pub(crate) stats: stats::Known,
     /// Where the crossings of the watermarks are told.
     pub(crate) bus: FeedbackBus,
     /// The share of a queue up to which there is no pressure.
@@ -95,16 +105,19 @@ pub(crate) struct Shared {
 }
 
 impl App {
-    /// Faces on these lanes; call it within a Tokio runtime.
-    pub fn new(lanes: Lanes, options: AppOptions) -> Self {
+    /// Faces on these lanes, and on the store that they write into; call it within a Tokio runtime.
+    pub fn new(lanes: Lanes, store: Store, options: AppOptions) -> Self {
         let limits = options.limits;
         let pieces = (limits.memory_bytes / PIECE).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             lanes,
+            store,
             metrics: options.metrics,
             tenant: options.tenant,
             limits,
             memory: Semaphore::new(pieces),
+            reads: Arc::new(Semaphore::new(limits.reads)),
+            stats: stats::Known::default(),
             bus: options.bus,
             low_watermark: options.low_watermark,
             meters: Meters::default(),
@@ -139,10 +152,12 @@ impl App {
     /// All paths.
     pub fn router(&self) -> Router {
         Router::new()
-            .route("/v1/bars", post(intake::post::<Bar>))
-            .route("/v1/options", post(intake::post::<OptionSnap>))
-            .route("/v1/fundamentals", post(intake::post::<Fundamentals>))
-            .route("/v1/news", post(intake::post::<News>))
+            .route("/v1/bars", of_kind::<Bar>())
+            .route("/v1/options", of_kind::<OptionSnap>())
+            .route("/v1/fundamentals", of_kind::<Fundamentals>())
+            .route("/v1/news", of_kind::<News>())
+            .route("/v1/latest", get(reads::latest))
+            .route("/v1/stats", get(stats::stats))
             .route("/v1/backpressure", get(pressure::get))
             .route("/v1/backpressure/stream", get(pressure::stream))
             .route("/livez", get(health::live))
@@ -152,6 +167,11 @@ impl App {
             .merge(metrics::router(self.shared.metrics.clone()))
             .fallback(not_found)
     }
+}
+
+/// Rows of a kind: in, and out.
+fn of_kind<R: intake::OfKind>() -> MethodRouter<App> {
+    post(intake::post::<R>).get(reads::rows::<R>)
 }
 
 async fn not_found(request: Request) -> Problem {

@@ -21,7 +21,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tower::ServiceExt as _;
 
 /// How connections are treated.
@@ -42,6 +42,21 @@ impl Default for ListenOptions {
             header_timeout: Duration::from_secs(10),
             drain: Duration::from_secs(5),
         }
+    }
+}
+
+/// Ends the connection that a request has come by, whatever else goes on there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cut(Arc<Notify>);
+
+impl Cut {
+    pub(crate) fn cut(&self) {
+        self.0.notify_one();
+    }
+
+    /// Waits until it is cut.
+    pub(crate) async fn happens(&self) {
+        self.0.notified().await;
     }
 }
 
@@ -131,8 +146,11 @@ impl Connection {
         }
         let has_asked = Arc::new(AtomicBool::new(false));
         let (asks, router) = (Arc::clone(&has_asked), self.router);
-        let service = tower::service_fn(move |request: Request<Incoming>| {
+        let cut = Cut::default();
+        let for_requests = cut.clone();
+        let service = tower::service_fn(move |mut request: Request<Incoming>| {
             asks.store(true, Ordering::Relaxed);
+            request.extensions_mut().insert(for_requests.clone());
             let router = router.clone();
             async move {
                 let answered: Result<_, Infallible> = router.oneshot(request.map(Body::new)).await;
@@ -156,6 +174,10 @@ impl Connection {
                 }
             }
             () = is_silent => {}
+            () = cut.happens() => {}
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,8 @@ pub(crate) enum Code {
     BadGzip,
     Malformed,
     BadParameter,
+    BadCursor,
+    StoreUnavailable,
     NotFound,
     MethodNotAllowed,
     Internal,
@@ -55,6 +57,8 @@ impl Code {
             Self::BadGzip => "bad_gzip",
             Self::Malformed => "malformed",
             Self::BadParameter => "bad_parameter",
+            Self::BadCursor => "bad_cursor",
+            Self::StoreUnavailable => "store_unavailable",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Internal => "internal",
@@ -64,18 +68,22 @@ impl Code {
     const fn status(self) -> StatusCode {
         match self {
             Self::QueueFull | Self::Busy => StatusCode::TOO_MANY_REQUESTS,
-            Self::CircuitOpen | Self::DiskFailed | Self::OutcomeUnknown | Self::Draining => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::CircuitOpen
+            | Self::DiskFailed
+            | Self::OutcomeUnknown
+            | Self::Draining
+            | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::BodyTooLarge | Self::UnpackedTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
             Self::AckUnavailable => StatusCode::CONFLICT,
-            Self::EmptyBody | Self::BadGzip | Self::Malformed | Self::BadParameter => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::EmptyBody
+            | Self::BadGzip
+            | Self::Malformed
+            | Self::BadParameter
+            | Self::BadCursor => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -101,6 +109,12 @@ impl Problem {
             retry_after: None,
             more: Map::new(),
         }
+    }
+
+    /// A parameter that has something wrong with it.
+    pub(crate) fn bad_parameter(name: &str, why: impl std::fmt::Display) -> Self {
+        let detail = format!("the parameter {name}: {why}");
+        Self::new(Code::BadParameter, detail).with("parameter", name)
     }
 
     /// When it is worth to come again.

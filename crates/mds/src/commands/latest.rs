@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use mds_core::settings::SettingFlag;
 use mds_core::{Symbol, Timeframe, Vendor};
 use mds_store::{LatestPrice, Query};
-use serde_json::json;
 
 use crate::commands::query::Form;
 use crate::context::Context;
@@ -66,17 +65,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         anyhow::Ok(prices)
     })?;
     let mut out = Out::stdout();
-    match args.output {
-        Form::Table if prices.is_empty() => {}
-        Form::Table => out.table(&table_of(&prices, args.tenants.all_tenants))?,
-        Form::Csv => print_csv(&prices, &mut out)?,
-        Form::Ndjson => {
-            for p in &prices {
-                out.json(&json!({
-                    "tenant_id": p.tenant_id, "vendor": p.vendor, "symbol": p.symbol,
-                    "price": p.price, "price_timestamp": p.price_timestamp,
-                }))?;
-            }
+    match args.output.row_format() {
+        None if prices.is_empty() => {}
+        None => out.table(&table_of(&prices, args.tenants.all_tenants))?,
+        Some(format) => {
+            let text = mds_server::write_prices(format, &prices);
+            let written = text.and_then(|text| out.write_all(&text));
+            written.context("cannot write to standard output")?;
         }
     }
     out.finish()?;
@@ -102,23 +97,6 @@ fn table_of(prices: &[LatestPrice], with_tenant: bool) -> comfy_table::Table {
         rows.add_row(tenant.into_iter().chain(values));
     }
     rows
-}
-
-fn print_csv(prices: &[LatestPrice], out: &mut Out) -> anyhow::Result<()> {
-    let cannot_write = "cannot write to standard output";
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    csv.write_record(["tenant_id", "vendor", "symbol", "price", "price_timestamp"])?;
-    for p in prices {
-        csv.write_record([
-            p.tenant_id.to_string(),
-            p.vendor.to_string(),
-            p.symbol.to_string(),
-            p.price.to_string(),
-            p.price_timestamp.to_string(),
-        ])?;
-    }
-    let text = csv.into_inner().context(cannot_write)?;
-    out.write_all(&text).context(cannot_write)
 }
 
 fn tell_missing(wanted: &[Symbol], prices: &[LatestPrice], context: &Context) {

@@ -4,12 +4,12 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use mds_core::settings::SettingFlag;
 use mds_core::{ColumnType, Kind, Record};
+use mds_formats::{REVISION, RowFormat, RowWriter};
 use mds_store::{Order, Query, Store, StoredRecord};
 
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{Out, table};
-use crate::rows::{REVISION, RowFormat, RowWriter};
 use crate::runtime::block_on;
 use crate::selection::{Selection, Tenants};
 use crate::values::{self, with_record};

@@ -4,8 +4,7 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use mds_core::Timestamp;
-use mds_store::{Freshness, KindStats, StoreStats};
-use serde_json::{Value, json};
+use mds_store::{Freshness, StoreStats};
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -39,35 +38,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let store = context.settings.store().to_string();
     let mut out = Out::stdout();
     if args.json {
-        out.json(&json_of(&stats, &store, revision))?;
+        let mut holdings = mds_server::holdings(&stats, revision);
+        holdings.insert("store".to_owned(), store.into());
+        out.json(&holdings.into())?;
     } else {
         print(&stats, &store, revision, &mut out)?;
     }
     out.finish()?;
     Ok(Exit::Success)
-}
-
-fn json_of(stats: &StoreStats, store: &str, revision: i64) -> Value {
-    let kind = |k: &KindStats| {
-        json!({
-            "kind": k.kind.as_str(), "rows": k.rows, "series": k.series,
-            "earliest": k.earliest, "latest": k.latest,
-        })
-    };
-    let freshness = |f: &Freshness| {
-        json!({
-            "kind": f.kind.as_str(), "tenant_id": f.tenant_id, "vendor": f.vendor,
-            "timeframe": f.timeframe, "series": f.series, "latest": f.latest,
-        })
-    };
-    json!({
-        "store": store,
-        "file_bytes": stats.file_bytes,
-        "log_bytes": stats.log_bytes,
-        "last_revision": revision,
-        "kinds": stats.kinds.iter().map(kind).collect::<Value>(),
-        "freshness": stats.freshness.iter().map(freshness).collect::<Value>(),
-    })
 }
 
 fn print(stats: &StoreStats, store: &str, revision: i64, out: &mut Out) -> anyhow::Result<()> {

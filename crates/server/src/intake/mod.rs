@@ -38,7 +38,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const ERRORS: usize = 1_000;
 /// When to come again where nothing is known.
 const LATER: Duration = Duration::from_secs(5);
-const SOON: Duration = Duration::from_secs(1);
+pub(crate) const SOON: Duration = Duration::from_secs(1);
 /// How often batches that are not full are hurried while somebody waits for them.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -132,19 +132,31 @@ impl Answer {
 
 /// A request by its name, and by a name that no other request has.
 #[derive(Clone, Debug)]
-struct RequestId {
+pub(crate) struct RequestId {
     id: String,
     number: u64,
 }
 
 impl RequestId {
-    fn of(app: &App, headers: &HeaderMap) -> Self {
+    pub(crate) fn of(app: &App, headers: &HeaderMap) -> Self {
         let number = app.number();
         let is_plain = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
         let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
         let given = given.filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(is_plain));
         let id = given.map_or_else(|| format!("r{number}"), str::to_owned);
         Self { id, number }
+    }
+
+    /// The answer with the name of the request on it.
+    pub(crate) fn named(&self, answered: Result<Response, Problem>) -> Response {
+        let mut response = answered.unwrap_or_else(|problem| {
+            let problem = problem.with("request_id", self.id.as_str());
+            problem.into_response()
+        });
+        if let Ok(id) = HeaderValue::from_str(&self.id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
     }
 
     /// What stands for the file name in letters and messages.
@@ -162,18 +174,11 @@ pub(crate) async fn post<R: OfKind>(
 ) -> Response {
     let id = RequestId::of(&app, &headers);
     let answered = Box::pin(take::<R>(&app, &uri, &headers, body, &id)).await;
-    let mut response = match answered {
-        Ok(answer) => {
-            let json = [(CONTENT_TYPE, "application/json")];
-            let body = serde_json::to_vec(&answer).unwrap_or_default();
-            (answer.status(), json, body).into_response()
-        }
-        Err(problem) => problem.with("request_id", id.id.as_str()).into_response(),
-    };
-    if let Ok(id) = HeaderValue::from_str(&id.id) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    response
+    id.named(answered.map(|answer| {
+        let json = [(CONTENT_TYPE, "application/json")];
+        let body = serde_json::to_vec(&answer).unwrap_or_default();
+        (answer.status(), json, body).into_response()
+    }))
 }
 
 async fn take<R: OfKind>(

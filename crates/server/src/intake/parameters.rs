@@ -58,9 +58,9 @@ impl Parameters {
             ..Options::default()
         };
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-            .map_err(|error| bad("?", &error.to_string()))?;
+            .map_err(|error| Problem::bad_parameter("?", error))?;
         for (name, value) in pairs {
-            let wrong = |why: &dyn std::fmt::Display| bad(&name, &why.to_string());
+            let wrong = |why: &dyn std::fmt::Display| Problem::bad_parameter(&name, why);
             match name.as_str() {
                 "ack" => ack = Some(self::ack(&value)?),
                 "vendor" => options.vendor = Some(value.as_str().into()),
@@ -85,17 +85,15 @@ impl Parameters {
     }
 }
 
-fn bad(name: &str, why: &str) -> Problem {
-    let detail = format!("the parameter {name}: {why}");
-    Problem::new(Code::BadParameter, detail).with("parameter", name)
-}
-
 fn ack(text: &str) -> Result<Ack, Problem> {
     match text {
         "accepted" => Ok(Ack::Accepted),
         "durable" => Ok(Ack::Durable),
         "written" => Ok(Ack::Written),
-        _ => Err(bad("ack", "accepted, durable or written")),
+        _ => Err(Problem::bad_parameter(
+            "ack",
+            "accepted, durable or written",
+        )),
     }
 }
 

@@ -25,7 +25,7 @@ use self::meter::{Meter, Sample};
 pub(crate) use self::stream::stream;
 use crate::app::{App, Shared};
 use crate::lane::{Lane, MarketRecord, with_lane};
-use crate::problem::{Code, Problem};
+use crate::problem::Problem;
 
 /// How often the counters are looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -167,10 +167,7 @@ pub(crate) fn retry_after(app: &App, kind: Kind, wanted: usize) -> Duration {
 
 /// Which coordinators are meant: the one that is named, or all.
 pub(crate) fn wanted(uri: &Uri) -> Result<Vec<Kind>, Problem> {
-    let bad = |name: &str, why: &str| {
-        let detail = format!("the parameter {name}: {why}");
-        Problem::new(Code::BadParameter, detail).with("parameter", name)
-    };
+    let bad = |name: &str, why: &str| Problem::bad_parameter(name, why);
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|error| bad("?", &error.to_string()))?;
     let mut kinds = Vec::new();

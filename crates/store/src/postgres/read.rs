@@ -208,7 +208,10 @@ fn select<R: Record>(query: &Query) -> String {
             ColumnType::Text | ColumnType::OptionType => {
                 format!("{} COLLATE \"C\"{direction}", c.name)
             }
-            ColumnType::Timeframe => format!("{}{direction}", span("timeframe")),
+            ColumnType::Timeframe => {
+                let [unit, count] = unit_and_count("timeframe");
+                format!("{unit}{direction}, {count}{direction}")
+            }
             _ => format!("{}{direction}", c.name),
         })
         .collect::<Vec<_>>()
@@ -221,6 +224,17 @@ fn select<R: Record>(query: &Query) -> String {
         R::KIND.table(),
         condition::<R>(query)
     )
+}
+
+/// What spans are ordered by, as everywhere else: `90m` stands before `1h`, since minutes stand before
+/// hours.
+fn unit_and_count(column: &str) -> [String; 2] {
+    [
+        format!(
+            "(CASE WHEN {column} LIKE '%mo' THEN 6 ELSE strpos('smhdw', right({column}, 1)) END)"
+        ),
+        format!("substring({column} FROM '^[0-9]+')::bigint"),
+    ]
 }
 
 /// The seconds of a span such as `5m`.

@@ -39,7 +39,7 @@ async fn the_start_is_inclusive_and_the_end_exclusive(store: Store) {
 
 async fn times_before_1970_and_odd_time_frames(store: Store) {
     let mut rows = Vec::new();
-    for timeframe in ["1s", "7m", "1h", "1d", "1w", "1mo"] {
+    for timeframe in ["1s", "7m", "90m", "1h", "1d", "7d", "45d", "1w", "1mo"] {
         for ts in [
             Timestamp::MIN_VALID.micros(),
             -86_400_000_000,

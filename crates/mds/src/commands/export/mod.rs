@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use mds_core::Kind;
 use mds_core::settings::SettingFlag;
+use mds_formats::{RowFormat, RowWriter};
 use mds_store::{Query, StoredRecord};
 
 use self::target::{Shape, Target, is_stdout};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::rows::{RowFormat, RowWriter};
 use crate::runtime::{block_on, stop_requested};
 use crate::selection::{Selection, Tenants};
 use crate::values::{self, with_record};
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
     /// The form of the records, where the name of the file does not say it
-    #[arg(long, value_enum, value_name = "FORM")]
+    #[arg(long, value_name = "FORM", value_parser = values::row_format_parser())]
     format: Option<RowFormat>,
     /// Write the revision of each record too
     #[arg(long)]

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use mds_formats::RowFormat;
 
 use crate::atomic_file::AtomicFile;
 use crate::exit::Usage;
 use crate::output::Out;
-use crate::rows::RowFormat;
 
 /// What is written, besides the records themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

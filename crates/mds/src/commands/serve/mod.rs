@@ -95,7 +95,7 @@ async fn serve(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         tickets,
         limits: Limits::default(),
     };
-    let app = App::new(lanes, options);
+    let app = App::new(lanes, store.clone(), options);
     context.note(format_args!(
         "serving http://{}; {}; store {}",
         listener.local_addr()?,

@@ -12,7 +12,7 @@ pub(super) fn tell(ended: &Ended, as_json: bool) -> anyhow::Result<()> {
         let books: Map<String, Value> = ended
             .books
             .iter()
-            .map(|(kind, stats)| (kind.as_str().to_owned(), json_of(stats)))
+            .map(|(kind, stats)| (kind.as_str().to_owned(), mds_server::books(stats)))
             .collect();
         let mut out = Out::stdout();
         out.json(&json!({ "books": books, "timed_out": ended.timed_out }))?;
@@ -26,32 +26,8 @@ pub(super) fn tell(ended: &Ended, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn parts(stats: &Stats) -> [(&'static str, u64); 10] {
-    [
-        ("accepted", stats.submitted),
-        ("recovered", stats.recovered),
-        ("written", stats.written),
-        ("superseded", stats.superseded),
-        ("dead_lettered", stats.dead_lettered.total()),
-        ("dropped", stats.dropped.total()),
-        ("damaged", stats.damaged),
-        ("queued", stats.queued),
-        ("in_flight", stats.in_flight),
-        ("refused", stats.refused_total()),
-    ]
-}
-
-fn json_of(stats: &Stats) -> Value {
-    let mut books: Map<String, Value> = parts(stats)
-        .into_iter()
-        .map(|(name, rows)| (name.to_owned(), rows.into()))
-        .collect();
-    books.insert("balanced".to_owned(), stats.is_balanced().into());
-    Value::Object(books)
-}
-
 fn text_of(stats: &Stats) -> String {
-    let shown = parts(stats)
+    let shown = mds_server::counts(stats)
         .into_iter()
         .filter(|(name, rows)| *rows > 0 || *name == "accepted" || *name == "written");
     let shown = shown.map(|(name, rows)| format!("{} {}", grouped(rows), name.replace('_', "-")));

@@ -9,7 +9,7 @@ mod faults;
 mod kills;
 mod outages;
 mod program;
-mod proxy;
+pub(crate) mod proxy;
 mod sessions;
 
 use std::collections::VecDeque;

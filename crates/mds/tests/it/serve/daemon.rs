@@ -131,11 +131,33 @@ fn reply(text: &str) -> Option<Reply> {
     let length = headers
         .get("content-length")
         .and_then(|text| text.parse::<usize>().ok());
+    let is_chunked = headers
+        .get("transfer-encoding")
+        .is_some_and(|coding| coding == "chunked");
+    let body = if is_chunked {
+        whole(body)?
+    } else {
+        body.to_owned()
+    };
     length
         .is_none_or(|length| length == body.len())
-        .then(|| Reply {
+        .then_some(Reply {
             status,
             headers,
-            body: body.to_owned(),
+            body,
         })
+}
+
+/// A body of chunks as one text, if it has its end.
+fn whole(mut chunks: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (length, rest) = chunks.split_once("\r\n")?;
+        let length = usize::from_str_radix(length, 16).ok()?;
+        if length == 0 {
+            return Some(body);
+        }
+        body.push_str(rest.get(..length)?);
+        chunks = rest.get(length..)?.strip_prefix("\r\n")?;
+    }
 }

@@ -242,9 +242,9 @@ fn what_cannot_be_taken_is_refused_whole_and_says_why() {
 fn other_methods_and_bad_rows_only_are_refused() {
     let place = Place::new();
     let daemon = Daemon::start(&place, &[]);
-    let reply = daemon.get("/v1/bars");
+    let reply = daemon.ask("PUT", "/v1/bars", &[], b"");
     assert_eq!(reply.code(), (405, "method_not_allowed".to_owned()));
-    assert_eq!(reply.headers["allow"], "POST");
+    assert_eq!(reply.headers["allow"], "POST,GET,HEAD");
     // All rows bad: nothing to take.
     let ndjson = "application/x-ndjson";
     let reply = daemon.post_as("/v1/bars", ndjson, "{\"vendor\":1}\nnonsense\n");

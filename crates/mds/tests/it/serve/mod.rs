@@ -1,7 +1,10 @@
-//! `mds serve`: what a producer is told, and what is in the store after it.
+//! `mds serve`: what a producer is told, what is in the store after it, and what is read of it.
 
 mod daemon;
 mod intake;
 mod kills;
 mod life;
 mod pressure;
+mod readers;
+mod reads;
+mod stores;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use mds_core::{Bar, Batch, RowOutcome, Sink as _, Sourced, Timestamp};
+use mds_formats::{RowFormat, RowWriter};
 use mds_store::Store;
 use mds_store::bench::Contents;
 use tokio::task::JoinSet;
@@ -19,7 +20,6 @@ use crate::commands::bench::place::{Load, Place};
 use crate::commands::bench::report::Report;
 use crate::commands::bench::{Bench, bars};
 use crate::pipeline;
-use crate::rows::{RowFormat, RowWriter};
 
 /// The revision of the first row, after the end of all bars.
 const FIRST_REVISION: &str = "2025-06-01T00:00:00Z";

@@ -1,29 +1,40 @@
 //! Records as text: CSV with our column names, and JSON objects, one a line.
 //!
-//! Both read back equal through `mds ingest`: an absent value is an empty field in CSV and missing
-//! in JSON, a number is the shortest text that reads back as the same number.
+//! Both read back equal through a [`reader`](crate::reader()): an absent value is an empty field in CSV
+//! and missing in JSON, a number is the shortest text that reads back as the same number.
 
 use std::io::{self, Write};
 
-use clap::ValueEnum;
 use mds_core::{Record, Value};
 
 /// How records are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RowFormat {
-    // Plain comments: documentation would make the help of every option three lines long.
-    // Comma-separated values with a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowFormat {
+    /// Comma-separated values with a header.
     Csv,
-    // One JSON object a line.
+    /// One JSON object a line.
     Ndjson,
 }
 
+impl RowFormat {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Csv, Self::Ndjson];
+
+    /// The name that users type: `csv`, `ndjson`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Ndjson => "ndjson",
+        }
+    }
+}
+
 /// The column that both formats can have besides those of the kind.
-pub(crate) const REVISION: &str = "revision";
+pub const REVISION: &str = "revision";
 
 /// Writes records of one kind, one after another.
 #[derive(Debug)]
-pub(crate) struct RowWriter<W: Write> {
+pub struct RowWriter<W: Write> {
     form: Form<W>,
     with_revision: bool,
 }
@@ -36,32 +47,41 @@ enum Form<W: Write> {
 
 impl<W: Write> RowWriter<W> {
     /// A writer that has written the header already, where the format has one.
-    pub(crate) fn new<R: Record>(
-        format: RowFormat,
-        with_revision: bool,
-        out: W,
-    ) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// What `out` said.
+    pub fn new<R: Record>(format: RowFormat, with_revision: bool, out: W) -> io::Result<Self> {
+        let mut writer = Self::going_on(format, with_revision, out);
+        if let Form::Csv(csv) = &mut writer.form {
+            let revision = with_revision.then_some(REVISION);
+            let names = R::COLUMNS.iter().map(|c| c.name).chain(revision);
+            csv.write_record(names).map_err(io_error)?;
+        }
+        Ok(writer)
+    }
+
+    /// A writer that goes on where another has ended: without a header.
+    pub fn going_on(format: RowFormat, with_revision: bool, out: W) -> Self {
         let form = match format {
-            RowFormat::Csv => {
-                let mut csv = csv::Writer::from_writer(out);
-                let revision = with_revision.then_some(REVISION);
-                let names = R::COLUMNS.iter().map(|c| c.name).chain(revision);
-                csv.write_record(names).map_err(io_error)?;
-                Form::Csv(Box::new(csv))
-            }
+            RowFormat::Csv => Form::Csv(Box::new(csv::Writer::from_writer(out))),
             RowFormat::Ndjson => Form::Ndjson {
                 out,
                 line: Vec::new(),
             },
         };
-        Ok(Self {
+        Self {
             form,
             with_revision,
-        })
+        }
     }
 
     /// Writes one record.
-    pub(crate) fn write<R: Record>(&mut self, record: &R) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// What it writes to said.
+    pub fn write<R: Record>(&mut self, record: &R) -> io::Result<()> {
         match &mut self.form {
             Form::Csv(csv) => {
                 let values = (0..R::COLUMNS.len()).map(|i| record.value(i).to_string());
@@ -77,7 +97,11 @@ impl<W: Write> RowWriter<W> {
     }
 
     /// What it wrote to; everything has arrived there.
-    pub(crate) fn into_inner(self) -> io::Result<W> {
+    ///
+    /// # Errors
+    ///
+    /// What it writes to said of the last part.
+    pub fn into_inner(self) -> io::Result<W> {
         match self.form {
             Form::Csv(csv) => csv.into_inner().map_err(csv::IntoInnerError::into_error),
             Form::Ndjson { out, .. } => Ok(out),
@@ -228,6 +252,19 @@ mod tests {
             "tenant_id,vendor,symbol,timeframe,ts,open_price,high_price,low_price,close_price,\
              volume,provisional,revision\n"
         ));
+    }
+
+    #[test]
+    fn a_text_in_parts_is_the_text() {
+        for format in RowFormat::ALL {
+            let mut writer = RowWriter::new::<Bar>(format, true, Vec::new()).unwrap();
+            writer.write(&bar()).unwrap();
+            let part = writer.into_inner().unwrap();
+            let mut writer = RowWriter::going_on(format, true, part);
+            writer.write(&bar()).unwrap();
+            let parts = String::from_utf8(writer.into_inner().unwrap()).unwrap();
+            assert_eq!(parts, text(format, true, &[bar(), bar()]));
+        }
     }
 
     #[test]
