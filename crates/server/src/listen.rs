@@ -8,12 +8,15 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::IntoResponse as _;
+use futures_util::FutureExt as _;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -23,6 +26,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tower::ServiceExt as _;
+
+use crate::problem::{Code, Problem};
 
 /// How connections are treated.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +137,12 @@ pub async fn serve(
     }
 }
 
+fn fault() -> Problem {
+    let detail = "a fault of the daemon; its log says more. Whether rows were taken is not known: send \
+                  them again, rows that come twice are stored once";
+    Problem::new(Code::Internal, detail)
+}
+
 struct Connection {
     http: auto::Builder<TokioExecutor>,
     router: Router,
@@ -153,8 +164,10 @@ impl Connection {
             request.extensions_mut().insert(for_requests.clone());
             let router = router.clone();
             async move {
-                let answered: Result<_, Infallible> = router.oneshot(request.map(Body::new)).await;
-                answered
+                let answer = AssertUnwindSafe(router.oneshot(request.map(Body::new)));
+                // A fault of this program costs one request, and says so.
+                let answered = answer.catch_unwind().await;
+                answered.unwrap_or_else(|_| Ok::<_, Infallible>(fault().into_response()))
             }
         });
         let connection = self

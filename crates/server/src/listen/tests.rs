@@ -1,4 +1,4 @@
-//! Connections that are cut.
+//! Connections that are cut, that say nothing, or too much.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -61,4 +61,66 @@ async fn a_connection_that_is_cut_ends_at_once() {
     drop(stream.read_to_end(&mut rest).await);
     assert!(!rest.ends_with(b"0\r\n\r\n"), "it does not end well");
     serving.abort();
+}
+
+async fn panics() -> &'static str {
+    panic!("a fault")
+}
+
+/// What a server answers to these bytes, until it closes the connection.
+async fn answer(options: ListenOptions, bytes: &[u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new()
+        .route("/", get(async || "well"))
+        .route("/panics", get(panics));
+    let served = serve(listener, router, options, std::future::pending());
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    tokio::select! {
+        () = served => panic!("it has ended"),
+        answer = asked => answer,
+    }
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_request_only() {
+    let asked = b"GET /panics HTTP/1.1\r\nhost: x\r\n\r\n\
+                  GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let answer = answer(ListenOptions::default(), asked).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 500 Internal Server Error\r\n"),
+        "{answer}"
+    );
+    assert!(answer.contains("\"code\":\"internal\""), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nwell"), "{answer}");
+}
+
+/// Whoever says nothing, or not all of a head, is sent away.
+#[tokio::test]
+async fn silence_is_not_waited_for() {
+    let options = ListenOptions {
+        header_timeout: Duration::from_millis(50),
+        ..ListenOptions::default()
+    };
+    for said in [&b""[..], b"GET", b"GET / HTTP/1.1\r\nhost:"] {
+        let answer = answer(options, said).await;
+        assert!(!answer.contains("well"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn heads_have_their_limits() {
+    let many = "h: x\r\n".repeat(100);
+    let long = format!("h: {}\r\n", "x".repeat(64 << 10));
+    for headers in [many, long] {
+        let asked = format!("GET / HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+        let answer = answer(ListenOptions::default(), asked.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
 }
