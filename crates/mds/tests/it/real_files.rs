@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::run::Place;
+use crate::serve::daemon::Daemon;
 
 /// Files beyond this take long in a debug build, and run with the long batteries only.
 const SMALL: u64 = 400_000;
@@ -119,4 +120,41 @@ fn files_of_vendors_are_ingested_as_the_table_says() {
             .unwrap();
         ingest(&place, line, &copy, again);
     }
+}
+
+/// Rows of a request.
+const ROWS: usize = 5_000;
+
+/// The rows of a file, sent by HTTP as NDJSON into another store, are the same rows there.
+#[test]
+fn rows_of_these_files_by_http_are_the_same_rows() {
+    let Some(folder) = folder() else { return };
+    let is_long = std::env::var_os("MDS_LONG").is_some();
+    let mut files = 0;
+    for line in table().iter().filter(|line| line.code == 0) {
+        let original = folder.join(line.file());
+        if !is_long && fs::metadata(&original).unwrap().len() > SMALL {
+            continue;
+        }
+        let kind = line.args[1].as_str();
+        let export = |place: &Place| {
+            let rows = place.run(&["export", kind, "--out", "-"]).code(0);
+            rows.stdout.into_bytes()
+        };
+        let by_file = Place::new();
+        ingest(&by_file, line, &original, line.counts);
+        let rows = export(&by_file);
+        let by_http = Place::new();
+        let daemon = Daemon::start(&by_http, &[]);
+        let lines: Vec<&[u8]> = rows.split_inclusive(|byte| *byte == b'\n').collect();
+        for chunk in lines.chunks(ROWS) {
+            let path = format!("/v1/{kind}");
+            let reply = daemon.post_as(&path, "application/x-ndjson", chunk.concat());
+            assert_eq!(reply.json()["accepted"], chunk.len(), "{reply:?}");
+        }
+        daemon.terminate().code(143);
+        assert!(export(&by_http) == rows, "{}: the rows differ", line.file());
+        files += 1;
+    }
+    assert!(files >= 5, "{files} files");
 }

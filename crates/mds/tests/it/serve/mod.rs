@@ -1,6 +1,6 @@
 //! `mds serve`: what a producer is told, what is in the store after it, and what is read of it.
 
-mod daemon;
+pub(crate) mod daemon;
 mod intake;
 mod kills;
 mod life;
