@@ -13,7 +13,7 @@ Exit codes:
   0    everything was done
   1    it failed: the store, a file, a health check
   2    wrong usage or settings, or an input that is not recognised
-  3    finished, but some rows were dead-lettered, dropped or refused
+  3    finished, but some rows were dead-lettered, dropped, refused, or damaged in a durable queue
   130  stopped by SIGINT (143: SIGTERM), after what was accepted was settled
 
 Settings come from flags, then the environment (MDS_...), then .env, then mds.toml;

@@ -196,9 +196,6 @@ pub(crate) fn open_queue<R: MarketRecord>(
             R::KIND
         ));
     }
-    for damage in &recovery.damages {
-        context.note(format_args!("warning: {}: {damage}", folder.display()));
-    }
     Ok(Some(queue))
 }
 

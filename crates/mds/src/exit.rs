@@ -5,7 +5,7 @@
 //! | 0 | everything was done |
 //! | 1 | it failed: the store, a file, a health check |
 //! | 2 | wrong usage or settings, or an input that is not recognised; nothing was done |
-//! | 3 | finished, but some rows were dead-lettered, dropped or refused |
+//! | 3 | finished, but some rows were dead-lettered, dropped, refused or damaged |
 //! | 130, 143 | stopped by SIGINT or SIGTERM, after what was accepted was settled |
 
 use std::error::Error;
@@ -23,7 +23,7 @@ use crate::output::{self, StdoutClosed};
 pub(crate) enum Exit {
     /// Everything was done.
     Success,
-    /// Finished, but some rows were dead-lettered, dropped or refused.
+    /// Finished, but some rows were dead-lettered, dropped, refused or damaged.
     Incomplete,
     /// Wrong usage or settings, or an input that is not recognised.
     Usage,

@@ -21,6 +21,9 @@ const NAME: &str = "accepted-damage.json";
 pub(crate) struct Accepted {
     /// Records that are lost, since the queue was made.
     pub(crate) records: u64,
+    /// Of these, the ones that were not damaged: nobody knows what became of them.
+    #[serde(default)]
+    pub(crate) unknown: u64,
     /// Records that the queue had taken by then.
     pub(crate) of: u64,
     /// When.
@@ -100,6 +103,7 @@ mod tests {
         };
         let accepted = Accepted {
             records: 3,
+            unknown: 0,
             of: 100,
             at: "2024-11-02T00:00:00Z".to_owned(),
             reason: None,

@@ -149,16 +149,27 @@ impl Damage {
 /// All damage so far.
 #[derive(Debug, Default)]
 pub(crate) struct Damages {
+    /// The folder, for the log.
+    place: String,
     kept: VecDeque<Damage>,
     count: u64,
     bytes: u64,
 }
 
 impl Damages {
+    /// None yet, in a folder.
+    pub(crate) fn at(place: String) -> Self {
+        Self {
+            place,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn add(&mut self, damage: Damage) {
+        let place = &self.place;
         match damage.kind {
-            DamageKind::Torn if damage.records == 0 => tracing::warn!("{damage}"),
-            _ => tracing::error!("{damage}"),
+            DamageKind::Torn if damage.records == 0 => tracing::warn!("{place}: {damage}"),
+            _ => tracing::error!("{place}: {damage}"),
         }
         self.count += 1;
         self.bytes += damage.bytes.end - damage.bytes.start;

@@ -120,7 +120,7 @@ fn state(
         None => Findings::default(),
     };
     let verdict = judge(&segments, findings, acks, checkpointed);
-    let mut damages = Damages::default();
+    let mut damages = Damages::at(storage.place());
     survey.damages.into_iter().for_each(|d| damages.add(d));
     for mut damage in verdict.damages {
         damage.copy = damage.set_aside(storage);

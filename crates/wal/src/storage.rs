@@ -16,6 +16,11 @@ use std::sync::Arc;
 
 /// A folder of files.
 pub trait Storage: fmt::Debug + Send + Sync {
+    /// What it is called in lines of the log: the folder.
+    fn place(&self) -> String {
+        "the queue".to_owned()
+    }
+
     /// The names of all files, and their lengths in bytes.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
 
@@ -134,6 +139,10 @@ fn sync_folder(dir: &Path) -> io::Result<()> {
 }
 
 impl Storage for FileStorage {
+    fn place(&self) -> String {
+        self.dir.display().to_string()
+    }
+
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.dir)? {

@@ -90,6 +90,12 @@ impl DurableTotals {
         self.accepted.checked_sub(settled + self.queued)
     }
 
+    /// Of the lost ones, those that were not damaged: the checkpoints that said what became of them are
+    /// gone. `None` where there are more fates than records.
+    pub fn unknown(&self) -> Option<u64> {
+        Some(self.lost()?.saturating_sub(self.damaged))
+    }
+
     /// Whether each record that was accepted is in one of the other figures.
     pub fn is_balanced(&self) -> bool {
         self.accepted
@@ -105,6 +111,22 @@ impl DurableTotals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn damaged_records_are_told_from_those_whose_fate_is_unknown() {
+        let totals = |accepted, damaged| DurableTotals {
+            accepted,
+            written: 90,
+            damaged,
+            queued: 5,
+            ..DurableTotals::default()
+        };
+        let of = |totals: DurableTotals| (totals.lost(), totals.unknown());
+        assert_eq!(of(totals(95, 0)), (Some(0), Some(0)));
+        assert_eq!(of(totals(98, 3)), (Some(3), Some(0)));
+        assert_eq!(of(totals(100, 3)), (Some(5), Some(2)));
+        assert_eq!(of(totals(94, 0)), (None, None));
+    }
 
     #[test]
     fn numbers_of_fates_are_part_of_the_format() {

@@ -101,6 +101,17 @@ impl Book {
             .map_or(0, |accepted| accepted.records)
     }
 
+    /// Records beyond what is accepted: those that were damaged, and those whose fate nobody knows.
+    fn newly_lost(&self) -> (u64, u64) {
+        let unknown_accepted = self.accepted.as_ref().map_or(0, |a| a.unknown);
+        let damaged_accepted = self.lost_accepted().saturating_sub(unknown_accepted);
+        let unknown = self.totals.unknown().unwrap_or(0);
+        (
+            self.totals.damaged.saturating_sub(damaged_accepted),
+            unknown.saturating_sub(unknown_accepted),
+        )
+    }
+
     /// Whether the equation holds, and what there is to say to it.
     fn verdict(&self) -> &'static str {
         if self.is_past_lost {
@@ -122,17 +133,7 @@ fn tell_of_damage(book: &Book, dir: &Path, context: &Context) {
     let folder = dir.join(book.kind.as_str());
     let queue = folder.display();
     if let Some(accepted) = &book.accepted {
-        let records = records(accepted.records);
-        let (was, is) = verbs(accepted.records);
-        let reason = accepted
-            .reason
-            .as_deref()
-            .map(|reason| format!(": {reason}"));
-        context.note(format_args!(
-            "{records} of {queue} {was} damaged and {is} accepted as lost since {}{}",
-            accepted.at,
-            reason.unwrap_or_default()
-        ));
+        tell_accepted(accepted, &queue.to_string(), context);
     }
     if book.is_past_lost {
         return note(format_args!(
@@ -146,14 +147,46 @@ fn tell_of_damage(book: &Book, dir: &Path, context: &Context) {
         ));
         return;
     };
-    let new = lost.saturating_sub(book.lost_accepted());
-    if new > 0 {
-        let (was, _) = verbs(new);
+    if lost <= book.lost_accepted() {
+        return;
+    }
+    let (damaged, unknown) = book.newly_lost();
+    if damaged > 0 {
+        let (was, _) = verbs(damaged);
         note(format_args!(
-            "{} of {queue} {was} damaged, or their acknowledgements were. `mds audit FILE...` tells \
-             whether the rows of their files are in; ingest what is missing again, and then `mds wal \
-             accept-damage {queue}` settles it",
-            records(new)
+            "{} of {queue} {was} damaged",
+            records(damaged)
+        ));
+    }
+    if unknown > 0 {
+        note(format_args!(
+            "what became of {} of {queue} is not known: the checkpoints that said it are lost",
+            records(unknown)
+        ));
+    }
+    note(format_args!(
+        "`mds audit FILE...` tells whether the rows of their files are in; ingest what is missing \
+         again, and then `mds wal accept-damage {queue}` settles it"
+    ));
+}
+
+/// Says what a person has accepted.
+fn tell_accepted(accepted: &Accepted, queue: &str, context: &Context) {
+    let (at, unknown) = (&accepted.at, accepted.unknown);
+    let reason = accepted.reason.as_deref();
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    let damaged = accepted.records.saturating_sub(unknown);
+    if damaged > 0 {
+        let (was, is) = verbs(damaged);
+        context.note(format_args!(
+            "{} of {queue} {was} damaged and {is} accepted as lost since {at}{reason}",
+            records(damaged)
+        ));
+    }
+    if unknown > 0 {
+        context.note(format_args!(
+            "what became of {} of {queue} is not known, which is accepted since {at}{reason}",
+            records(unknown)
         ));
     }
 }
@@ -187,7 +220,7 @@ fn tell_books(books: &[Book], is_json: bool) -> anyhow::Result<()> {
                 "kind": book.kind.as_str(), "accepted": t.accepted, "written": t.written,
                 "superseded": t.superseded, "dead_lettered": t.dead_lettered,
                 "dropped": t.dropped, "damaged": t.damaged, "queued": t.queued,
-                "balanced": t.is_balanced(), "lost": t.lost(),
+                "balanced": t.is_balanced(), "lost": t.lost(), "unknown": t.unknown(),
                 "lost_accepted": book.lost_accepted(), "letters_waiting": book.letters,
                 "rows_stored": book.stored, "past_lost": book.is_past_lost,
             })

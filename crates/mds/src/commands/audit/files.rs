@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use mds_coordinator::DurableTotals;
 use mds_core::{Bar, Fundamentals, Kind, News, OptionSnap};
 use mds_store::Store;
 use serde_json::json;
@@ -17,31 +18,47 @@ use crate::runtime::block_on;
 /// Runs the command.
 pub(super) fn run(args: &Args, kind: Kind, context: &Context) -> anyhow::Result<Exit> {
     let queue = durable::dir(context).map(|dir| dir.join(kind.as_str()));
-    let (found, lost) = block_on(async {
+    let (found, totals) = block_on(async {
         let store = context.open_for_reading().await?;
         let found = look_for(args, kind, queue.as_deref(), &store, context).await;
         store.close().await;
         found
     })?;
-    tell_files(kind, &found, lost, args.json)?;
+    tell_files(kind, &found, totals.as_ref(), args.json)?;
     let is_whole = found.missing() == 0 && found.errors.is_empty();
-    if let (Some(queue), Some(lost @ 1..)) = (queue, lost) {
-        let all = if is_whole {
-            "; every row of these files is there"
-        } else {
-            ""
-        };
-        context.note(format_args!(
-            "the queue {} has lost {} to damage since it was made{all}",
-            queue.display(),
-            records(lost)
-        ));
+    if let Some((queue, totals)) = queue.zip(totals) {
+        tell_lost(&queue, &totals, is_whole, context);
     }
     Ok(if is_whole {
         Exit::Success
     } else {
         Exit::Failure
     })
+}
+
+/// Says what the queue has lost since it was made.
+fn tell_lost(queue: &Path, totals: &DurableTotals, is_whole: bool, context: &Context) {
+    let all = if is_whole {
+        "; every row of these files is there"
+    } else {
+        ""
+    };
+    let queue = queue.display();
+    let unknown = totals.unknown().unwrap_or(0);
+    let damaged = totals.lost().unwrap_or(0) - unknown;
+    if damaged > 0 {
+        context.note(format_args!(
+            "the queue {queue} has lost {} to damage since it was made{all}",
+            records(damaged)
+        ));
+    }
+    if unknown > 0 {
+        context.note(format_args!(
+            "what became of {} of the queue {queue} is not known: the checkpoints that said it are \
+             lost{all}",
+            records(unknown)
+        ));
+    }
 }
 
 /// Looks for the rows, and for what the queue has lost since it was made.
@@ -51,13 +68,13 @@ async fn look_for(
     queue: Option<&Path>,
     store: &Store,
     context: &Context,
-) -> anyhow::Result<(Found, Option<u64>)> {
-    let mut lost = None;
+) -> anyhow::Result<(Found, Option<DurableTotals>)> {
+    let mut totals = None;
     if let Some(queue) = queue
         && let Some(inspection) = look(queue)?
     {
         check_store(kind, queue, &inspection, store.id())?;
-        lost = durable::totals_of(&inspection).lost();
+        totals = Some(durable::totals_of(&inspection));
         if durable::is_past_lost(&inspection) {
             note(format_args!("{}: {PAST_LOST}", queue.display()));
         }
@@ -69,10 +86,15 @@ async fn look_for(
         Kind::Fundamentals => audit::<Fundamentals>(files, reading, store, context).await?,
         Kind::News => audit::<News>(files, reading, store, context).await?,
     };
-    Ok((found, lost))
+    Ok((found, totals))
 }
 
-fn tell_files(kind: Kind, found: &Found, lost: Option<u64>, is_json: bool) -> anyhow::Result<()> {
+fn tell_files(
+    kind: Kind,
+    found: &Found,
+    totals: Option<&DurableTotals>,
+    is_json: bool,
+) -> anyhow::Result<()> {
     for error in &found.errors {
         note(format_args!("error: {error}"));
     }
@@ -89,7 +111,8 @@ fn tell_files(kind: Kind, found: &Found, lost: Option<u64>, is_json: bool) -> an
         out.json(&json!({
             "kind": kind.as_str(), "rows": found.rows, "in_store": found.in_store,
             "in_queue": found.in_queue, "in_letters": found.in_letters,
-            "missing": found.missing(), "first_missing": found.nowhere, "queue_lost": lost,
+            "missing": found.missing(), "first_missing": found.nowhere, "queue_lost": totals.and_then(DurableTotals::lost),
+            "queue_unknown": totals.and_then(DurableTotals::unknown),
         }))?;
     } else {
         let mut rows = table(&[

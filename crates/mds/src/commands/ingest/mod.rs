@@ -61,8 +61,8 @@ The same content again writes nothing, whatever the file is called, unless it is
 be parsed, or that the store refuses, go to the dead letters with their file and line: `mds dlq list`
 shows them.
 
-Exit code 0: all rows are in; 3: some were dead-lettered, dropped or refused; 2: wrong usage or an
-input that is not recognised; 1: anything else, such as a truncated archive (the rows before the
+Exit code 0: all rows are in; 3: some were dead-lettered, dropped, refused, or damaged in a durable
+queue; 2: wrong usage or an input that is not recognised; 1: anything else, such as a truncated archive (the rows before the
 damage are in); 130 or 143: stopped by a signal, after what was accepted was settled.";
 
 /// Arguments of `mds ingest`.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use mds_coordinator::{DeadLetterQueue, Metrics, WriteCoordinator};
+use mds_coordinator::{DeadLetterQueue, DurableQueue, Metrics, WriteCoordinator};
 use mds_core::{Sourced, Timestamp};
 use mds_formats::Options;
 use mds_store::Store;
@@ -45,6 +45,8 @@ pub(super) struct Run<R: MarketRecord> {
     pub(super) coordinator: WriteCoordinator<Sourced<R>>,
     /// Where the queue is durable.
     pub(super) marks: Option<Marks>,
+    /// Records of the queue that were found damaged before the first row was read.
+    known_damaged: u64,
     tally: Mutex<Tally>,
     stop: Sender<Option<Stop>>,
     progress: Progress,
@@ -79,9 +81,7 @@ where
     let store = pipeline::open_store(context, args.max_outage).await?;
     let letters = pipeline::open_letters::<R>(&dlq)?;
     let queue = durable::open_queue::<R>(context, &store)?;
-    let folder = durable::folder_of::<R>(context);
-    let marks = queue.as_ref().zip(folder.as_deref());
-    let marks = marks.map(|(queue, folder)| Marks::read(folder, &Standing::of(queue)));
+    let (marks, known_damaged) = past_of::<R>(queue.as_ref(), context);
     let mut builder =
         pipeline::coordinator::<R, _>(&context.settings.coordinator(), store.sink::<R>())
             .dead_letters(Arc::<DeadLetterQueue<Sourced<R>>>::clone(&letters));
@@ -105,6 +105,7 @@ where
         letters,
         coordinator,
         marks,
+        known_damaged,
         tally: Mutex::default(),
         stop: Sender::new(None),
         quiet: context.quiet,
@@ -114,7 +115,8 @@ where
     let stop = run.stop.borrow().clone();
     let grace = stop.as_ref().map_or(pipeline::STOP_TIMEOUT, Stop::grace);
     let stopped = run.coordinator.stop(true, grace).await;
-    run.settle_marks(stop.as_ref(), stopped.stats.damaged);
+    run.settle_marks(stop.as_ref());
+    run.tell_of_damage(stopped.stats.damaged);
     run.save_marks().await;
     pipeline::close_store(&run.store, stopped.timed_out).await;
     if let Some(metrics) = metrics {
@@ -135,6 +137,19 @@ where
     };
     run.progress.finish();
     report.tell(args.json)
+}
+
+/// How far files were taken into the queue by earlier runs, and how many records of it are known to be
+/// damaged.
+fn past_of<R: MarketRecord>(
+    queue: Option<&DurableQueue<Sourced<R>>>,
+    context: &Context,
+) -> (Option<Marks>, u64) {
+    let Some((queue, folder)) = queue.zip(durable::folder_of::<R>(context)) else {
+        return (None, 0);
+    };
+    let marks = Marks::read(&folder, &Standing::of(queue));
+    (Some(marks), queue.recovery().damaged)
 }
 
 /// Serves metrics until it is aborted.
@@ -392,17 +407,28 @@ where
     }
 
     /// What becomes of the marks when the run ends.
-    fn settle_marks(&self, stop: Option<&Stop>, damaged: u64) {
+    fn settle_marks(&self, stop: Option<&Stop>) {
         let is_over = stop.is_none_or(|stop| !stop.can_be_resumed());
         if let Some(marks) = self.marks.as_ref().filter(|_| is_over) {
             marks.forget_own();
         }
-        if damaged > 0 {
-            self.say(
-                "rows of the queue were damaged: run the same command once more, which reads its \
-                 files anew",
-            );
-        }
+    }
+
+    /// Says how rows of the queue that were damaged come in again.
+    fn tell_of_damage(&self, damaged: u64) {
+        let what = if damaged == 0 {
+            return;
+        } else if self.inputs.is_empty() {
+            "ingest the files that they came from again; `mds audit FILE...` tells whether rows are \
+             missing"
+        } else if damaged > self.known_damaged {
+            "run the same command once more, which reads its files anew"
+        } else {
+            // It was known when the first row was read.
+            "the files of this run were read anew; if rows of others were in the queue, ingest these \
+             again"
+        };
+        self.say(&format!("rows of the queue were damaged: {what}"));
     }
 
     async fn save_due_marks(self: &Arc<Self>) {

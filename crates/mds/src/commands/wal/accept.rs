@@ -79,18 +79,28 @@ fn accept(args: &Args, dir: &Path, out: &mut Out, context: &Context) -> anyhow::
         ));
         before.map_or(0, |before| before.records)
     } else {
-        let are = if lost == 1 { "is" } else { "are" };
-        let (lost_of, all) = (grouped(lost), grouped(totals.accepted));
-        let what = format!("this accepts that {lost_of} of {all} records of {queue} {are} lost");
-        if !confirm(&what, args.yes)? {
+        if !confirm(
+            &format!("this accepts {}", whole(&totals, lost, dir)),
+            args.yes,
+        )? {
             context.note("nothing was accepted");
             return Ok(Exit::Failure);
         }
-        save(args, dir, &totals, lost)?;
-        context.note(format_args!(
-            "{queue}: {} {are} accepted as lost",
-            records(lost)
-        ));
+        let unknown = save(args, dir, &totals, lost)?;
+        let damaged = lost - unknown;
+        if damaged > 0 {
+            let are = if damaged == 1 { "is" } else { "are" };
+            context.note(format_args!(
+                "{queue}: {} {are} accepted as lost",
+                records(damaged)
+            ));
+        }
+        if unknown > 0 {
+            context.note(format_args!(
+                "{queue}: it is accepted that nobody knows what became of {}",
+                records(unknown)
+            ));
+        }
         lost
     };
     if args.which.json {
@@ -100,12 +110,37 @@ fn accept(args: &Args, dir: &Path, out: &mut Out, context: &Context) -> anyhow::
     Ok(Exit::Success)
 }
 
-fn save(args: &Args, dir: &Path, totals: &DurableTotals, lost: u64) -> anyhow::Result<()> {
+/// What is to be accepted.
+fn whole(totals: &DurableTotals, lost: u64, dir: &Path) -> String {
+    let (all, queue) = (grouped(totals.accepted), dir.display());
+    let unknown = totals.unknown().unwrap_or(0);
+    let damaged = lost - unknown;
+    let are = if damaged == 1 { "is" } else { "are" };
+    let damaged_of = grouped(damaged);
+    match (damaged, unknown) {
+        (_, 0) => format!("that {damaged_of} of {all} records of {queue} {are} lost"),
+        (0, n) => format!(
+            "that nobody knows what became of {} of {all} records of {queue}",
+            grouped(n)
+        ),
+        (_, n) => format!(
+            "that {damaged_of} of {all} records of {queue} {are} lost, and that nobody knows what \
+             became of {} more",
+            grouped(n)
+        ),
+    }
+}
+
+/// Keeps it; answers how many of the records were not damaged.
+fn save(args: &Args, dir: &Path, totals: &DurableTotals, lost: u64) -> anyhow::Result<u64> {
+    let unknown = totals.unknown().unwrap_or(0);
     let accepted = Accepted {
         records: lost,
+        unknown,
         of: totals.accepted,
         at: now().to_string(),
         reason: args.reason.clone(),
     };
-    accepted.save(dir)
+    accepted.save(dir)?;
+    Ok(unknown)
 }

@@ -1,37 +1,43 @@
 //! How far files were taken into a durable queue is believed only where the queue has their rows.
 
 use std::fs;
-use std::path::PathBuf;
-
-use mds_core::Bar;
-use rusqlite::Connection;
+use std::path::{Path, PathBuf};
 
 use super::bars;
-use crate::data::{STORE, count};
+use crate::data::count;
+use crate::process::Running;
 use crate::run::{Outcome, Place};
+use mds_core::Bar;
 
 const ROWS: u64 = 60_000;
 const INGEST: [&str; 6] = ["ingest", "bars", "bars.csv", "--queue", "disk:q", "--json"];
 /// Segments of 4 MiB: the rows fill more than one, and all of them have room.
 const SMALL: [(&str, &str); 1] = [("MDS_QUEUE_MAX_BYTES", "33554432")];
 
-/// A place where all rows of a file were taken into the queue, and most of them are in no store yet.
+/// A batch that is never full, and never due: nothing is written.
+const NO_BATCH: [(&str, &str); 4] = [
+    ("MDS_COORDINATOR_MAX_BYTES", "1073741824"),
+    ("MDS_COORDINATOR_CAPACITY", "100000"),
+    ("MDS_COORDINATOR_BATCH_SIZE", "100000"),
+    ("MDS_COORDINATOR_FLUSH_INTERVAL", "3600"),
+];
+
+/// A place where all rows of a file were taken into the queue, and none of them is in a store.
 fn taken() -> Place {
     let place = Place::new();
     place.write("bars.csv", &bars(ROWS));
-    // The revision of the file is asked for before the store is locked.
-    place.run(&["migrate"]).code(0);
-    let lock = Connection::open(place.path(STORE)).unwrap();
-    let mut running = crate::process::Running::new(place.command(&INGEST).envs(SMALL));
+    // The other input never ends, and neither does the run.
+    let args = ["ingest", "bars", "bars.csv", "-", "--queue", "disk:q"];
+    let mut command = place.command(&args);
+    let mut running = Running::new(command.envs(SMALL).envs(NO_BATCH));
     running.wait_for("format csv");
-    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let is_taken = |text: String| text.contains("\"is_whole\": true");
     while !fs::read_to_string(place.path("q/bars/inputs.json")).is_ok_and(is_taken) {
         std::thread::yield_now();
     }
     running.signal("KILL");
     drop(running);
-    lock.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(count::<Bar>(&place), 0);
     place
 }
 
@@ -68,6 +74,16 @@ fn last_segment(place: &Place) -> PathBuf {
     });
     assert!(segments.len() > 1);
     segments.pop().unwrap()
+}
+
+/// Flips a bit of a record of a segment.
+fn flip(segment: &Path, record: usize) {
+    let mut bytes = fs::read(segment).unwrap();
+    let places = bytes.windows(3).enumerate();
+    let mut places = places.filter(|(_, window)| *window == b"ABC");
+    let at = places.nth(record).unwrap().0;
+    bytes[at] ^= 1;
+    fs::write(segment, bytes).unwrap();
 }
 
 fn edit_marks(place: &Place, from: &str, to: &str) {
@@ -190,6 +206,62 @@ fn that_the_past_of_a_queue_is_lost_is_told_by_all_who_look_at_it() {
     place.run(&["wal", "verify", "q"]).code(0);
 }
 
+/// Damage that is known when the first row is read: the same run reads its file anew.
+#[test]
+fn damage_at_the_start_is_told_once_and_asks_for_no_other_run() {
+    let place = taken();
+    flip(&last_segment(&place), 1_000);
+    let again = ingest(&place).code(3);
+    let again = again
+        .says(" ERROR q/bars: 0000000000000002.seg: bytes ")
+        .says("q/bars: records of the queue were damaged: files are read anew")
+        .says("rows of the queue were damaged: the files of this run were read anew; ");
+    assert_eq!(again.stderr.matches(" is lost").count(), 1, "{again:?}");
+    assert_eq!(count::<Bar>(&place), ROWS);
+}
+
+/// That nobody knows what became of records is no damage.
+#[test]
+fn fates_that_are_lost_with_the_checkpoints_are_not_called_damage() {
+    let place = Place::new();
+    place.write("bars.csv", &bars(ROWS));
+    ingest(&place).code(0);
+    remove(&checkpoints(&place));
+    ingest(&place).code(0);
+    let audit = ["audit", "--queue", "disk:q"];
+    let torn = place.run(&audit).code(1);
+    let torn = torn.says(" of q/bars is not known: the checkpoints that said it are lost\n");
+    assert!(!torn.stderr.contains("damaged"), "{torn:?}");
+    let files = ["audit", "bars.csv", "--kind", "bars", "--queue", "disk:q"];
+    let whole = place.run(&files).code(0);
+    let whole = whole.says(
+        " of the queue q/bars is not known: the checkpoints that said it are lost; every row of \
+         these files is there\n",
+    );
+    assert!(!whole.stderr.contains("damage"), "{whole:?}");
+    let json = place.run(&[&audit[..], &["--json"]].concat()).code(1);
+    let book: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert!(book[0]["unknown"].as_u64().unwrap() > 0, "{json:?}");
+    assert_eq!(
+        (&book[0]["damaged"], &book[0]["unknown"]),
+        (&0.into(), &book[0]["lost"])
+    );
+    let accept = ["wal", "accept-damage", "q"];
+    place
+        .run(&accept)
+        .code(2)
+        .says("this accepts that nobody knows what became of ");
+    place
+        .run(&[&accept[..], &["--yes", "--reason", "all are in"]].concat())
+        .code(0)
+        .says("q/bars: it is accepted that nobody knows what became of ");
+    let settled = place.run(&audit).code(0);
+    assert!(settled.stdout.contains("NO, accepted"), "{settled:?}");
+    settled
+        .says(" of q/bars is not known, which is accepted since ")
+        .says(": all are in\n");
+}
+
 /// Whoever opens the queue first after the loss: the marks do not outlive it.
 #[test]
 fn marks_are_gone_once_the_queue_was_opened_without_its_past() {
@@ -208,16 +280,17 @@ fn marks_are_gone_once_the_queue_was_opened_without_its_past() {
 fn a_file_is_read_anew_after_a_run_that_found_rows_of_it_damaged() {
     let place = taken();
     let segments = parts(&place, ".seg");
-    let mut bytes = fs::read(&segments[0]).unwrap();
-    let places = bytes.windows(3).enumerate();
-    let at = places.filter(|(_, window)| *window == b"ABC").nth(20_000);
-    let at = at.unwrap().0;
-    bytes[at] ^= 1;
-    fs::write(&segments[0], bytes).unwrap();
+    flip(&segments[0], 20_000);
     let drain = ["ingest", "bars", "--queue", "disk:q", "--json"];
     let drained = place.run_with_env(&drain, &SMALL).code(3);
     assert!(drained.books().ends_with(", damaged 1"), "{drained:?}");
     assert_eq!(count::<Bar>(&place), ROWS - 1);
+    // Once, with the folder; and that there were no files to be read anew.
+    let told = drained.stderr.matches("record 20001 is lost").count();
+    assert_eq!(told, 1, "{drained:?}");
+    drained
+        .says("q/bars: 0000000000000001.seg: bytes ")
+        .says("rows of the queue were damaged: ingest the files that they came from again; ");
     let says = "q/bars: records of the queue were damaged: files are read anew";
     ingest(&place).code(0).says(says);
     assert_eq!(count::<Bar>(&place), ROWS);
