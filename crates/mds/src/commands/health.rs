@@ -1,15 +1,20 @@
 //! `mds health`: whether writing has a chance now.
 
+use std::path::Path;
+
 use mds_coordinator::dead_letter::{DeadLetterQueue, DlqOptions, LetterFilter};
 use mds_core::time::MICROS_PER_SECOND;
 use mds_core::{Kind, RevisionClock};
 use mds_store::{MissingRights, OpenOptions, Store, StoreError};
+use mds_wal::{FileStorage, InspectError};
 use serde_json::{Value, json};
 
 use crate::commands::stats::bytes;
 use crate::context::{self, Context};
+use crate::durable;
 use crate::exit::{Exit, told};
-use crate::output::{Out, table};
+use crate::lost::{Accepted, is_settled};
+use crate::output::{Out, grouped, table};
 use crate::runtime::block_on;
 
 const EXAMPLES: &str = "\
@@ -18,8 +23,8 @@ Examples:
   mds health --json
   mds health --quiet && echo ready
 
-Checks that the store can be written to, how many dead letters wait, and that revisions do not run
-ahead of the clock. Exit code 0: ok or degraded (it works, but somebody should look); 1: failed.
+Checks that the store can be written to, how many dead letters wait, that revisions do not run ahead
+of the clock, and what the durable queues hold where the settings name a folder of them. Exit code 0: ok or degraded (it works, but somebody should look); 1: failed.
 With --quiet the exit code alone says it.";
 
 /// Arguments of `mds health`.
@@ -68,6 +73,7 @@ struct Check {
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let mut checks = block_on(async { Ok(check_store(context).await) })?;
     checks.push(check_dead_letters(context));
+    checks.extend(check_queues(context));
     let worst = checks.iter().map(|c| c.status).max().unwrap_or(Status::Ok);
     let mut out = Out::stdout();
     if args.json {
@@ -252,4 +258,70 @@ fn check_dead_letters(context: &Context) -> Check {
         detail,
         numbers: json!({ "letters": letters, "damaged": damaged, "bytes": size }),
     }
+}
+
+/// The durable queues that are there.
+fn check_queues(context: &Context) -> Vec<Check> {
+    let Some(dir) = durable::dir(context) else {
+        return Vec::new();
+    };
+    let names = Kind::ALL.map(|kind| (kind, name_of_queue(kind)));
+    let check = |(kind, name): (Kind, &'static str)| check_queue(name, &dir.join(kind.as_str()));
+    names.into_iter().filter_map(check).collect()
+}
+
+const fn name_of_queue(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Bars => "queue bars",
+        Kind::Options => "queue options",
+        Kind::Fundamentals => "queue fundamentals",
+        Kind::News => "queue news",
+    }
+}
+
+/// What waits in a queue, and whether something is lost that nobody has accepted; `None` where there
+/// is no queue.
+fn check_queue(name: &'static str, folder: &Path) -> Option<Check> {
+    let dir = folder.display().to_string();
+    let failed = |error: &anyhow::Error| {
+        Some(Check {
+            name,
+            status: Status::Failed,
+            detail: told(error),
+            numbers: json!({ "dir": dir }),
+        })
+    };
+    let found = match mds_wal::inspect(&FileStorage::at(folder)) {
+        Ok(found) => found,
+        Err(InspectError::NoQueue) => return None,
+        Err(_) if !folder.exists() => return None,
+        Err(error) => return failed(&error.into()),
+    };
+    let totals = durable::totals_of(&found);
+    let accepted = match Accepted::read(folder, &totals) {
+        Ok(accepted) => accepted,
+        Err(error) => return failed(&error),
+    };
+    let is_past_lost = durable::is_past_lost(&found);
+    let is_whole = !is_past_lost && is_settled(&totals, accepted.as_ref());
+    let size: u64 = found.segments.iter().map(|segment| segment.bytes).sum();
+    let state = match (is_whole, is_past_lost) {
+        (true, _) => "nothing is lost",
+        (false, true) => durable::PAST_LOST,
+        (false, false) => "records are lost; `mds audit` says how many, and what to do",
+    };
+    let waiting = grouped(found.waiting);
+    Some(Check {
+        name,
+        status: if is_whole {
+            Status::Ok
+        } else {
+            Status::Degraded
+        },
+        detail: format!("{waiting} wait, {}; {state}", bytes(size)),
+        numbers: json!({
+            "dir": dir, "waiting": found.waiting, "bytes": size, "damaged": totals.damaged,
+            "lost": totals.lost(),
+        }),
+    })
 }

@@ -382,3 +382,64 @@ fn an_audit_only_reads() {
     conn.execute_batch("BEGIN IMMEDIATE").unwrap();
     place.run(&audit).code(0);
 }
+
+#[test]
+fn where_letters_were_looked_for_is_said_where_rows_are_missing() {
+    let place = Place::new();
+    place.write("bars.csv", &format!("{}acme,ABC,1m,never,5\n", bars(3)));
+    place.run(&["ingest", "bars", "bars.csv"]).code(3);
+    std::fs::create_dir(place.path("elsewhere")).unwrap();
+    let args = [
+        "audit",
+        "../bars.csv",
+        "--kind",
+        "bars",
+        "--store",
+        "sqlite:../market.db",
+    ];
+    let audit = |args: &[&str]| {
+        let mut command = place.command(args);
+        let running = command.current_dir(place.path("elsewhere"));
+        crate::process::Running::new(running).outcome()
+    };
+    audit(&args)
+        .code(1)
+        .says("there are no dead letters in .dlq/bars.ndjson; give --dlq if they are elsewhere\n");
+    audit(&[&args[..], &["--dlq", "../.dlq/bars.ndjson"]].concat()).code(0);
+    let conn = Connection::open(place.path(STORE)).unwrap();
+    conn.execute_batch("DELETE FROM bars_data WHERE close_price = 2")
+        .unwrap();
+    place
+        .run(&["audit", "bars.csv", "--kind", "bars"])
+        .code(1)
+        .says("the dead letters were looked for in .dlq/bars.ndjson\n");
+}
+
+#[test]
+fn health_tells_of_the_queues_that_are_there() {
+    let place = Place::new();
+    place.write("bars.csv", &bars(1_500));
+    run_with_rows_left_in_the_queue(&place);
+    let health = |code| {
+        let args = ["health", "--json"];
+        let outcome = place.run_with_env(&args, &[("MDS_QUEUE", "disk:q")]);
+        json(&outcome.code(code))
+    };
+    let found = health(0);
+    let bars = &found["queue_bars"];
+    assert_eq!(
+        (&bars["status"], &bars["waiting"]),
+        (&"ok".into(), &1_500.into())
+    );
+    assert!(bars["bytes"].as_u64().unwrap() > 0, "{found}");
+    assert_eq!(found.get("queue_news"), None);
+    damage(&place, b"ABC");
+    place.run(&DRAIN).code(3);
+    let found = health(0);
+    let bars = &found["queue_bars"];
+    assert_eq!(
+        (&bars["status"], &bars["damaged"], &bars["waiting"]),
+        (&"degraded".into(), &1.into(), &0.into())
+    );
+    assert_eq!(found["status"], "degraded");
+}

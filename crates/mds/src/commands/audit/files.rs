@@ -25,6 +25,9 @@ pub(super) fn run(args: &Args, kind: Kind, context: &Context) -> anyhow::Result<
         found
     })?;
     tell_files(kind, &found, totals.as_ref(), args.json)?;
+    if found.missing() > 0 {
+        tell_letters(&context.dlq_path(kind));
+    }
     let is_whole = found.missing() == 0 && found.errors.is_empty();
     if let Some((queue, totals)) = queue.zip(totals) {
         tell_lost(&queue, &totals, is_whole, context);
@@ -34,6 +37,18 @@ pub(super) fn run(args: &Args, kind: Kind, context: &Context) -> anyhow::Result<
     } else {
         Exit::Failure
     })
+}
+
+/// Says where letters were looked for: from another folder, it is another file.
+fn tell_letters(path: &Path) {
+    let file = path.display();
+    if path.exists() {
+        note(format_args!("the dead letters were looked for in {file}"));
+    } else {
+        note(format_args!(
+            "there are no dead letters in {file}; give --dlq if they are elsewhere"
+        ));
+    }
 }
 
 /// Says what the queue has lost since it was made.
