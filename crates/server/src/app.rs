@@ -16,6 +16,8 @@ use tokio::sync::{Semaphore, watch};
 use crate::intake::Tickets;
 use crate::lane::Lanes;
 use crate::pressure::Meters;
+use crate::pressure::families::Families;
+use crate::pressure::webhook::{self, Webhook};
 use crate::problem::{Code, Problem};
 use crate::reads::stats;
 use crate::{health, intake, metrics, pressure, reads};
@@ -97,6 +99,7 @@ pub(crate) struct Shared {
     /// The share of a queue up to which there is no pressure.
     pub(crate) low_watermark: f64,
     pub(crate) meters: Meters,
+    pub(crate) families: Families,
     pub(crate) tickets: Tickets,
     /// Places for streams of events.
     pub(crate) streams: Arc<Semaphore>,
@@ -110,6 +113,7 @@ impl App {
         let limits = options.limits;
         let pieces = (limits.memory_bytes / PIECE).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
+            families: Families::register(&options.metrics, &options.bus),
             lanes,
             store,
             metrics: options.metrics,
@@ -133,6 +137,12 @@ impl App {
     /// The lanes.
     pub fn lanes(&self) -> &Lanes {
         &self.shared.lanes
+    }
+
+    /// Tells a webhook the pressure of now, and each change of it, for as long as these faces are
+    /// there. Call it within a Tokio runtime; nothing waits for it.
+    pub fn tell(&self, webhook: Webhook) {
+        webhook::start(self, webhook);
     }
 
     /// From now on no rows are taken, and `/readyz` says so; everything else is answered.

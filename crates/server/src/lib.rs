@@ -9,7 +9,7 @@
 //! | `app` | what requests share, and which path leads where |
 //! | `lane` | one kind's way into the store |
 //! | `intake` | `POST /v1/KIND` |
-//! | `pressure` | how full the queues are, how fast they drain, what a producer had better do |
+//! | `pressure` | how full the queues are, how fast they drain, what a producer had better do; told when asked, by streams and to a webhook |
 //! | `reads` | `GET /v1/KIND`, `/v1/latest`, `/v1/stats` |
 //! | `books` | what a daemon says of itself and its store |
 //! | `health` | `/livez`, `/readyz` |
@@ -32,4 +32,5 @@ pub use books::{books, counts, holdings};
 pub use intake::Tickets;
 pub use lane::{Lane, Lanes, MarketRecord, Revisions};
 pub use listen::{ListenOptions, serve};
+pub use pressure::webhook::{Webhook, WebhookChoice, WebhookError, WebhookOptions};
 pub use reads::prices::write as write_prices;

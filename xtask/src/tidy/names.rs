@@ -7,7 +7,7 @@ use mds_core::settings::{NAMES_READ_ELSEWHERE, TABLE};
 use super::{Finding, TextFile, text};
 
 /// Where the names of metrics are defined.
-const METRICS_SOURCE: &str = "crates/coordinator/src/metrics/";
+const METRICS_SOURCES: [&str; 2] = ["crates/coordinator/src/metrics/", "crates/server/src/"];
 /// Their reference.
 const METRICS_DOC: &str = "docs/metrics.md";
 /// What Prometheus appends to the name of a metric.
@@ -24,7 +24,9 @@ pub(super) fn check(files: &[TextFile]) -> Vec<Finding> {
 
 /// Every metric in the reference and in dashboards is defined; every defined one has its reference.
 fn metrics(files: &[TextFile]) -> Vec<Finding> {
-    let is_source = |f: &&TextFile| f.path.starts_with(METRICS_SOURCE) && text::is_rust(&f.path);
+    let is_source = |f: &&TextFile| {
+        METRICS_SOURCES.iter().any(|at| f.path.starts_with(at)) && text::is_rust(&f.path)
+    };
     let defined: BTreeSet<&str> = files
         .iter()
         .filter(is_source)

@@ -251,10 +251,13 @@ pub(crate) fn docs(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// The rows of the tables in `docs/metrics.md` whose first cell is a metric.
+/// The rows of the tables in `docs/metrics.md` whose first cell is a metric, but those that only the
+/// daemon has.
 fn documented() -> BTreeMap<String, (String, String, String)> {
     let text = std::fs::read_to_string(docs("metrics.md")).unwrap();
-    let rows = text.lines().filter_map(|line| {
+    let (before, rest) = text.split_once("\n## The daemon\n").unwrap();
+    let (_, behind) = rest.split_once("\n## ").unwrap();
+    let rows = before.lines().chain(behind.lines()).filter_map(|line| {
         let cells: Vec<_> = line
             .strip_prefix("| `")?
             .split(" | ")

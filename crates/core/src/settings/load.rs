@@ -265,6 +265,14 @@ impl Settings {
         }
     }
 
+    /// A choice that may be absent.
+    pub(super) fn word(&self, row: &'static Setting) -> Option<&'static str> {
+        match self.value(row) {
+            SettingValue::Choice(v) => Some(v),
+            _ => None,
+        }
+    }
+
     pub(super) fn url(&self, row: &'static Setting) -> Option<SecretUrl> {
         match self.value(row) {
             SettingValue::Url(v) => Some(v.clone()),

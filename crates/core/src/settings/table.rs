@@ -516,8 +516,8 @@ table! {
         T::Bool,
         Value("true"),
         "",
-        ["Whether crossings of the watermarks are published to subscribers.",
-         "Read by programs that embed the coordinator; `mds` itself has no subscribers."],
+        ["Whether crossings of the watermarks are published to subscribers: to streams and the webhook.",
+         "Switched off, a stream of `mds serve` gives readings alone, and nothing is sent."],
     );
     FB_ENABLE_HTTP_BROADCAST = row(
         G::Feedback,
@@ -525,8 +525,8 @@ table! {
         T::Bool,
         Value("false"),
         "",
-        ["Whether feedback events are also sent to fb_http_endpoint, which it needs.",
-         "Read by programs that embed the coordinator; `mds` itself sends nothing."],
+        ["Whether `mds serve` sends the pressure to fb_http_endpoint too, which it needs.",
+         "Other commands send nothing."],
     );
     FB_HTTP_ENDPOINT = row(
         G::Feedback,
@@ -534,8 +534,18 @@ table! {
         T::Url(&["http", "https"]),
         Absent("nothing is sent"),
         "",
-        ["Where feedback events are sent, one POST with a JSON body each.",
-         "A slow endpoint delays no write: events for it wait in a bounded queue."],
+        ["Where the pressure is sent, one POST with a JSON body for each crossing of a watermark.",
+         "A slow endpoint delays no write: only the newest state of a coordinator waits for it."],
+    );
+    FB_HTTP_COORDINATOR = row(
+        G::Feedback,
+        ["fb_http_coordinator", "fb.http_coordinator", "MDS_FB_HTTP_COORDINATOR"],
+        T::Choice(&["bars", "options", "fundamentals", "news", "worst"]),
+        Absent("each of them by itself"),
+        "",
+        ["Whose pressure is sent. worst: that of all as one, at the highest level of any of them.",
+         "A receiver that does not look at coordinator_id needs one of these words: else options at \
+          ok let go on what bars at hard have stopped."],
     );
     FB_HTTP_TIMEOUT = row(
         G::Feedback,
@@ -543,7 +553,7 @@ table! {
         T::Float { min: 0.001, max: 3_600.0 },
         Value("2.5"),
         "seconds",
-        ["How long one POST of an event may take.",
+        ["How long one POST may take, from looking up the host to the answer.",
          "After that it counts as failed."],
     );
     FB_HTTP_MAX_RETRIES = row(
@@ -553,7 +563,7 @@ table! {
         Value("3"),
         "retries",
         ["How often a failed POST is repeated.",
-         "After that the event is given up: the next crossing makes a newer one."],
+         "After that the state of then is sent every 30 s, and at the next crossing."],
     );
     FB_HTTP_BACKOFF = row(
         G::Feedback,
@@ -561,7 +571,8 @@ table! {
         T::Float { min: 0.0, max: 3_600.0 },
         Value("0.5"),
         "seconds",
-        ["The wait before the first repetition of a POST; it doubles each time.",
+        ["The wait before the first repetition of a POST; it doubles each time, up to 30 s, and up to \
+          half of it is left away by chance.",
          "0 repeats at once."],
     );
 }

@@ -128,6 +128,9 @@ fn typed_settings_have_the_defaults_too() {
         (feedback.http_endpoint, feedback.http_max_retries),
         (None, 3)
     );
+    assert_eq!(feedback.http_coordinator, None);
+    let worst = load_env(&[("MDS_FB_HTTP_COORDINATOR", "Worst")]).unwrap();
+    assert_eq!(worst.settings.feedback().http_coordinator, Some("worst"));
     assert_eq!(
         (
             feedback.http_timeout.to_bits(),

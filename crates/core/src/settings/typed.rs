@@ -125,6 +125,8 @@ pub struct FeedbackSettings {
     pub enable_http_broadcast: bool,
     /// Where to. Default: nowhere.
     pub http_endpoint: Option<SecretUrl>,
+    /// Whose pressure: the name of a coordinator, or `worst`. Default: each by itself.
+    pub http_coordinator: Option<&'static str>,
     /// Seconds that one POST may take. Default: 2.5.
     pub http_timeout: f64,
     /// Repetitions of a failed POST. Default: 3.
@@ -139,6 +141,7 @@ impl FeedbackSettings {
             enable_feedback: settings.bool(&table::FB_ENABLE_FEEDBACK),
             enable_http_broadcast: settings.bool(&table::FB_ENABLE_HTTP_BROADCAST),
             http_endpoint: settings.url(&table::FB_HTTP_ENDPOINT),
+            http_coordinator: settings.word(&table::FB_HTTP_COORDINATOR),
             http_timeout: settings.float(&table::FB_HTTP_TIMEOUT),
             http_max_retries: u32::try_from(settings.int(&table::FB_HTTP_MAX_RETRIES))
                 .unwrap_or(u32::MAX),

@@ -6,8 +6,10 @@
 //! which the queue drains at `soft`, half of it at `hard`, and 0 where it does not drain at all.
 //! `seconds_to_full` is absent while the queue does not fill.
 
+pub(crate) mod families;
 pub(crate) mod meter;
 mod stream;
+pub(crate) mod webhook;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -136,6 +138,38 @@ pub(crate) fn of(app: &App, kind: Kind) -> Pressure {
     with_lane!(shared.lanes, kind, lane => reading(lane, lane.coordinator.pressure(), &meter))
 }
 
+/// The name under which the pressure on all coordinators is told as one.
+const WORST: &str = "worst";
+
+/// The pressure on all coordinators as one.
+fn worst(app: &App) -> Pressure {
+    worst_of(&Kind::ALL.map(|kind| of(app, kind)))
+}
+
+/// The highest level of any; of the others' figures the sums, and those for which a producer has the
+/// least room.
+fn worst_of(all: &[Pressure]) -> Pressure {
+    let events = || all.iter().map(|p| &p.event);
+    let level = events().map(|event| event.level);
+    let level = level.max_by_key(|level| *level as u8).unwrap_or_default();
+    let at_it = events().filter(|event| event.level == level);
+    let names: Vec<&str> = at_it.map(|event| event.coordinator_id.as_str()).collect();
+    let least =
+        |figure: fn(&Pressure) -> Option<f64>| all.iter().filter_map(figure).reduce(f64::min);
+    Pressure {
+        event: FeedbackEvent::create(
+            WORST,
+            events().map(|event| event.queue_size).sum(),
+            events().map(|event| event.capacity).sum(),
+            level,
+            Some(format!("{level}: {}", names.join(", "))),
+            events().map(|event| event.ts).fold(0.0, f64::max),
+        ),
+        advised_rows_per_second: least(|p| p.advised_rows_per_second),
+        seconds_to_full: least(|p| p.seconds_to_full),
+    }
+}
+
 /// What an event that was published says, with the figures of now.
 pub(crate) fn of_event(app: &App, event: &FeedbackEvent) -> Option<Pressure> {
     let kind: Kind = event.coordinator_id.parse().ok()?;
@@ -221,6 +255,25 @@ mod tests {
             resolved: 200,
         });
         Pressure::new(event, &meter, is_open)
+    }
+
+    #[test]
+    fn all_coordinators_as_one_are_as_bad_as_the_worst() {
+        use BackpressureLevel::{Hard, Ok, Soft};
+        let calm = pressure(0, Ok, false);
+        let soft = pressure(700, Soft, false);
+        let mut hard = pressure(900, Hard, false);
+        "news".clone_into(&mut hard.event.coordinator_id);
+        let told = |all: &[Pressure]| serde_json::to_string(&worst_of(all)).unwrap();
+        assert_eq!(
+            told(&[soft.clone(), calm.clone(), hard]),
+            r#"{"coordinator_id":"worst","queue_size":1600,"capacity":3000,"level":"hard","source":"store","ts":1.5,"reason":"hard: news","utilization":0.5333333333333333,"advised_rows_per_second":100.0,"seconds_to_full":1.0}"#
+        );
+        assert_eq!(
+            told(&[calm.clone(), calm]),
+            r#"{"coordinator_id":"worst","queue_size":0,"capacity":2000,"level":"ok","source":"store","ts":1.5,"reason":"ok: bars, bars","utilization":0.0,"advised_rows_per_second":null,"seconds_to_full":10.0}"#
+        );
+        assert_eq!(worst_of(&[soft]).advised_rows_per_second, Some(200.0));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 mod lanes;
 mod report;
+mod webhook;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 
 use anyhow::Context as _;
-use mds_coordinator::Metrics;
+use mds_coordinator::{FeedbackBus, Metrics};
 use mds_core::settings::{QueueChoice, SettingFlag};
 use mds_server::{App, AppOptions, Limits, ListenOptions, Tickets};
 use tokio::net::TcpListener;
@@ -72,7 +73,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
         ..*context
     };
     let runtime = pipeline::runtime()?;
-    runtime.block_on(Box::pin(serve(args, &context)))
+    let ended = runtime.block_on(Box::pin(serve(args, &context)));
+    // A name that is being looked up for the webhook is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(args: &Args, context: &Context) -> anyhow::Result<Exit> {
@@ -80,6 +84,8 @@ async fn serve(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let address = address.unwrap_or_else(|| ADDRESS.into());
     check_open(address, args.allow_open)?;
     durable::check_dir(context)?;
+    let feedback = context.settings.feedback();
+    let webhook = webhook::of(&feedback)?;
     let signals = Signals::listen();
     let listener = TcpListener::bind(address)
         .await
@@ -89,22 +95,34 @@ async fn serve(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let lanes = lanes::open(context, &store, &tickets).await?;
     let options = AppOptions {
         metrics: Metrics::global().clone(),
-        bus: mds_coordinator::feedback_bus().clone(),
+        // Nobody publishes on one that the coordinators do not know.
+        bus: if feedback.enable_feedback {
+            mds_coordinator::feedback_bus().clone()
+        } else {
+            FeedbackBus::new()
+        },
         tenant: context.settings.tenant_id(),
         low_watermark: low_watermark(context),
         tickets,
         limits: Limits::default(),
     };
     let app = App::new(lanes, store.clone(), options);
+    let told = webhook
+        .as_ref()
+        .map(|to| format!("; pressure is told to {to}"));
     context.note(format_args!(
-        "serving http://{}; {}; store {}",
+        "serving http://{}; {}; store {}{}",
         listener.local_addr()?,
         match context.queue() {
             QueueChoice::Disk(dir) => format!("queue disk:{}", dir.display()),
             _ => "queue in memory: rows that wait are lost with the process".to_owned(),
         },
-        context.store_url()?
+        context.store_url()?,
+        told.unwrap_or_default()
     ));
+    if let Some(webhook) = webhook {
+        app.tell(webhook);
+    }
     let stop = {
         let (app, signals) = (app.clone(), signals.clone());
         async move {

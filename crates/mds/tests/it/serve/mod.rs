@@ -8,3 +8,4 @@ mod pressure;
 mod readers;
 mod reads;
 mod stores;
+mod webhook;

@@ -10,7 +10,7 @@ use super::daemon::Daemon;
 use crate::run::Place;
 
 /// A queue in memory for 100 rows, and one worker that takes them one by one.
-const SMALL: [(&str, &str); 4] = [
+pub(super) const SMALL: [(&str, &str); 4] = [
     ("MDS_COORDINATOR_CAPACITY", "100"),
     ("MDS_COORDINATOR_WORKERS", "1"),
     ("MDS_COORDINATOR_BATCH_SIZE", "1"),
@@ -18,7 +18,7 @@ const SMALL: [(&str, &str); 4] = [
     ("MDS_CB_FAILURE_THRESHOLD", "1000"),
 ];
 
-fn bars(count: u32) -> String {
+pub(super) fn bars(count: u32) -> String {
     let bar = |i: u32| {
         format!(
             "{{\"vendor\":\"x\",\"symbol\":\"S{i}\",\"timeframe\":\"1m\",\
@@ -28,13 +28,19 @@ fn bars(count: u32) -> String {
     (0..count).map(bar).collect()
 }
 
-/// A daemon whose store is locked by somebody else.
-fn locked(place: &Place) -> (Daemon, Connection) {
+/// Makes a store, and locks it; dropping the connection lets it go.
+pub(super) fn lock(place: &Place) -> Connection {
     Daemon::start(place, &["--queue", "memory"])
         .terminate()
         .code(143);
     let lock = Connection::open(place.path("market.db")).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    lock
+}
+
+/// A daemon whose store is locked by somebody else.
+fn locked(place: &Place) -> (Daemon, Connection) {
+    let lock = lock(place);
     (
         Daemon::start_with(place, &["--queue", "memory"], &SMALL),
         lock,
