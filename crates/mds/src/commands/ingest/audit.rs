@@ -191,6 +191,12 @@ pub(crate) async fn audit<R: MarketRecord>(
     left.records.sort_by(|a, b| a.record.key_cmp(&b.record));
     if !left.records.is_empty() {
         look_into_queue(&mut left, &mut found, context)?;
+        // What left the queue between the two looks is in the store by now, or in a letter.
+        let rows = std::mem::take(&mut left.records);
+        for rows in rows.chunks(CHUNK) {
+            let missing = missing_in(store, rows.to_vec(), &mut found).await?;
+            left.records.extend(missing);
+        }
     }
     look_into_letters(&mut left, &mut found, context)?;
     let places = left.records.iter().map(|row| place(row.origin.as_ref()));
