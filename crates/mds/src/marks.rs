@@ -201,11 +201,12 @@ impl Marks {
         is_due
     }
 
-    /// Makes the marks durable; blocks. All rows that were noted are in records before `next`.
-    pub(crate) fn save(&self, next: u64) -> anyhow::Result<()> {
+    /// Makes the marks durable; blocks. All rows that were noted are in records before `next`, which is
+    /// asked for when no more can be noted.
+    pub(crate) fn save(&self, next: impl FnOnce() -> u64) -> anyhow::Result<()> {
         let text = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.next = state.next.max(next);
+            state.next = state.next.max(next());
             serde_json::to_vec_pretty(&*state)?
         };
         let mut file = AtomicFile::create_private(&self.path)?;
@@ -250,7 +251,7 @@ mod tests {
         assert_eq!(first.get("a"), None);
         first.set("a", "a.csv", 10, false);
         first.set("a", "a.csv", 30, true);
-        first.save(31).unwrap();
+        first.save(|| 31).unwrap();
         let again = marks(folder.path());
         let mark = again.get("a").unwrap();
         assert_eq!((mark.rows, mark.is_whole), (30, true));
@@ -258,7 +259,7 @@ mod tests {
         marks(folder.path()).forget_own();
         assert!(marks(folder.path()).get("a").is_some());
         again.forget_own();
-        again.save(31).unwrap();
+        again.save(|| 31).unwrap();
         assert_eq!(marks(folder.path()).get("a"), None);
         std::fs::write(folder.path().join(NAME), "{\"marks\":").unwrap();
         assert_eq!(marks(folder.path()).get("a"), None);
@@ -270,7 +271,7 @@ mod tests {
         let forgotten = |standing: Standing| {
             let before = marks(folder.path());
             before.set("a", "a.csv", 30, true);
-            before.save(31).unwrap();
+            before.save(|| 31).unwrap();
             let is_believed = Marks::read(folder.path(), &standing).get("a").is_some();
             let doubt = Marks::forget_in_doubt(folder.path(), &standing).unwrap();
             assert_eq!(doubt.is_none(), is_believed);

@@ -156,6 +156,8 @@ pub(crate) struct FoundCheckpoint {
     pub(crate) newest: Option<Checkpoint>,
     /// Files that hold something that is no checkpoint.
     pub(crate) damaged: Vec<&'static str>,
+    /// Files that are there and hold nothing.
+    pub(crate) empty: Vec<&'static str>,
 }
 
 /// Reads both files, where they are there.
@@ -163,7 +165,11 @@ pub(crate) fn read(storage: &dyn Storage) -> Result<FoundCheckpoint, SurveyError
     let mut found = FoundCheckpoint::default();
     for name in NAMES {
         let read = match read_one(storage, name)? {
-            One::Nothing => continue,
+            One::Missing => continue,
+            One::Empty => {
+                found.empty.push(name);
+                continue;
+            }
             One::Damaged => {
                 found.damaged.push(name);
                 continue;
@@ -180,8 +186,9 @@ pub(crate) fn read(storage: &dyn Storage) -> Result<FoundCheckpoint, SurveyError
 
 /// What one of the files holds.
 enum One {
-    /// It is not there, or nothing was written into it yet.
-    Nothing,
+    Missing,
+    /// Nothing was written into it yet.
+    Empty,
     Damaged,
     Checkpoint(Checkpoint),
 }
@@ -190,7 +197,7 @@ fn read_one(storage: &dyn Storage, name: &str) -> Result<One, SurveyError> {
     let failed = |source| StorageError::new("read", name, source);
     for _ in 0..TRIES {
         let file = match storage.open(name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(One::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(One::Missing),
             other => other.map_err(failed)?,
         };
         let mut bytes = vec![0; ROOM];
@@ -205,7 +212,7 @@ fn read_one(storage: &dyn Storage, name: &str) -> Result<One, SurveyError> {
             return Err(SurveyError::Newer(version, VERSION));
         }
         if bytes.iter().all(|byte| *byte == 0) {
-            return Ok(One::Nothing);
+            return Ok(One::Empty);
         }
         // Somebody may be writing it at this moment.
     }

@@ -136,15 +136,17 @@ impl Scanner {
                 torn = Some(place..end.min(self.limit).max(place + 1));
             }
         }
-        self.junk = torn.filter(|torn| torn.start < junk.end);
-        if self.junk.is_none()
-            && self
-                .remains
-                .is_some_and(|durable| self.expect.next < durable)
-        {
+        let torn = torn.filter(|torn| torn.start < junk.end);
+        let is_missing = self
+            .remains
+            .is_some_and(|durable| self.expect.next < durable);
+        self.junk = if is_missing {
             // Where the records that are missing have ended, nothing says.
-            self.junk = Some(junk);
-        }
+            let start = torn.map_or(junk.start, |torn| torn.start.min(junk.start));
+            Some(start..junk.end)
+        } else {
+            torn
+        };
         Ok(())
     }
 
@@ -153,9 +155,12 @@ impl Scanner {
     /// something fits behind.
     fn look_at_all(&mut self, from: usize, size: usize) -> Look {
         let bytes = &self.buf[from..];
-        let is_searching = self.junk.is_some() && self.wasted > PATIENCE;
-        if is_searching && !is_followed(bytes, size) {
-            return Look::Nothing;
+        if self.junk.is_some() && self.wasted > PATIENCE {
+            // What ends with the file, or before zeros, has nothing behind it that speaks for it.
+            let is_alone = self.wasted > 8 * PATIENCE;
+            if !is_followed(bytes, size, is_alone) {
+                return Look::Nothing;
+            }
         }
         let found = look(bytes, &self.expect);
         if found == Look::Nothing {
@@ -315,11 +320,11 @@ pub(crate) fn extent(before: u64, junk: &Range<u64>, next: Option<u64>) -> Range
     start..end
 }
 
-/// Whether behind `size` bytes there is what may be behind a record: the next one of its group, or
-/// zeros up to the end of the block.
-fn is_followed(bytes: &[u8], size: usize) -> bool {
+/// Whether behind `size` bytes there is what may be behind a record: the next one of its group, or, if
+/// that will do, zeros up to the end of the block or the end of the file.
+fn is_followed(bytes: &[u8], size: usize, must_be_record: bool) -> bool {
     let (Some(head), Some(next)) = (bytes.get(8..16), bytes.get(size..)) else {
-        return true;
+        return !must_be_record;
     };
     let word = |bytes: &[u8], at: usize| {
         let word = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
@@ -327,7 +332,8 @@ fn is_followed(bytes: &[u8], size: usize) -> bool {
     };
     let is_next = |at: usize| word(head, at).map(|word| word.wrapping_add(1)) == word(next, at + 8);
     let zeros = next.iter().take(HEAD).all(|byte| *byte == 0);
-    zeros || word(next, 12).is_none() || is_next(0) && is_next(4)
+    let is_alone = zeros || word(next, 12).is_none();
+    is_next(0) && is_next(4) || is_alone && !must_be_record
 }
 
 fn leading_zeros(bytes: &[u8]) -> usize {

@@ -140,6 +140,16 @@ pub(crate) fn survey(storage: &dyn Storage, max_record: usize) -> Result<Survey,
     // Both are there before the first segment is.
     if !heads.is_empty() {
         surveying.missing_checkpoints(&files);
+        // The first one was written before the first segment, and the second one into the other file.
+        let written = found.newest.as_ref().map(|newest| newest.generation);
+        let kind = match written {
+            None => Some(DamageKind::Missing),
+            Some(0..=1) => None,
+            Some(_) => Some(DamageKind::Copy),
+        };
+        for (name, kind) in found.empty.iter().zip(kind.into_iter().cycle()) {
+            surveying.damage(name, 0..0, kind);
+        }
     }
     let of_segments = heads.iter().find_map(|(head, _)| Some(head.as_ref()?.salt));
     let of_header = header.as_ref().map(|header| header.salt);

@@ -261,6 +261,12 @@ fn checkpoints_that_are_gone_are_told() {
     let gone =
         ["ack.0", "ack.1"].map(|name| format!("{name} is missing, no record is known to be lost"));
     assert_eq!(told(&storage), gone);
+    // Those that are there and hold nothing are as good as gone.
+    let emptied = storage.restart();
+    for name in ["ack.0", "ack.1"] {
+        emptied.create(name, 65_536).unwrap();
+    }
+    assert_eq!(told(&emptied), gone);
     // What was settled comes again, and nothing is lost.
     let (mut world, recovery) = open(&storage).unwrap();
     assert!(!recovery.is_continued);

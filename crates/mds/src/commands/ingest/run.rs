@@ -441,8 +441,8 @@ where
     async fn save_marks(self: &Arc<Self>) {
         let run = Arc::clone(self);
         let save = move || {
-            let stats = run.coordinator.durable_stats();
-            let next = stats.map_or(0, |stats| stats.durable);
+            let stats = || run.coordinator.durable_stats();
+            let next = || stats().map_or(0, |stats| stats.durable);
             run.marks.as_ref().map_or(Ok(()), |marks| marks.save(next))
         };
         let saved = tokio::task::spawn_blocking(save).await;

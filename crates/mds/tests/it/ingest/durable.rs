@@ -1,6 +1,7 @@
 //! `mds ingest --queue disk:DIR`: what was taken survives a kill, and is not handed in again.
 
 use std::fs;
+use std::time::Duration;
 
 use mds_core::Bar;
 use rusqlite::Connection;
@@ -37,6 +38,8 @@ fn a_stop_during_an_outage_leaves_all_to_the_next_run() {
     let lock = Connection::open(place.path(STORE)).unwrap();
     let mut running = place.start(&INGEST);
     running.wait_for("format csv");
+    // It may be writing at the moment.
+    lock.busy_timeout(Duration::from_secs(60)).unwrap();
     lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
     running.wait_for("waiting for the store");
     // All of it fits on the disk, and is taken while the store is away.
@@ -192,6 +195,8 @@ fn a_store_from_a_backup_gets_the_rows_again() {
     let lock = Connection::open(place.path(STORE)).unwrap();
     let mut running = place.start(&INGEST);
     running.wait_for("format csv");
+    // It may be writing at the moment.
+    lock.busy_timeout(Duration::from_secs(60)).unwrap();
     lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
     while !fs::read_to_string(place.path("q/bars/inputs.json")).is_ok_and(|t| t.contains("3000")) {
         std::thread::yield_now();
