@@ -30,6 +30,9 @@ pub use submit::SubmitManyError;
 
 use submit::Patience;
 
+/// A place for letters that is kept for whoever holds it.
+type Place<'a, T> = mpsc::Permit<'a, Vec<Job<T>>>;
+
 /// How long a stop works on the records that its deadline left over.
 const LAST_LETTERS: Duration = Duration::from_secs(1);
 
@@ -121,7 +124,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         }
         if queue.strategy() != OverflowStrategy::DropOldest || self.context.letters.sink.is_none() {
             if queue.strategy() == OverflowStrategy::DropOldest {
-                return self.submit_or_drop(item);
+                return self.push_over(item, None);
             }
             return queue.put(item).await;
         }
@@ -138,15 +141,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
                 refusal: Refusal::Closed,
             }));
         };
-        match queue.push_one(item, true) {
-            Ok(evicted) => {
-                if !evicted.is_empty() {
-                    place.send(self.overflow_jobs(evicted));
-                }
-                Ok(())
-            }
-            Err(refused) => Err(self.refused(refused)),
-        }
+        self.push_over(item, Some(place))
     }
 
     /// Submits a record if there is room now; never waits.
@@ -167,7 +162,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
             return queue.try_put(item);
         }
         if self.context.letters.sink.is_none() {
-            return self.submit_or_drop(item);
+            return self.push_over(item, None);
         }
         let item = match queue.push_one(item, false) {
             Ok(_) => return Ok(()),
@@ -180,15 +175,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
                 refusal: Refusal::QueueFull,
             }));
         };
-        match queue.push_one(item, true) {
-            Ok(evicted) => {
-                if !evicted.is_empty() {
-                    place.send(self.overflow_jobs(evicted));
-                }
-                Ok(())
-            }
-            Err(refused) => Err(self.refused(refused)),
-        }
+        self.push_over(item, Some(place))
     }
 
     /// Submits a record and returns once it is durable.
@@ -366,7 +353,7 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
     }
 
     /// Waits until a group of letters has a place; `None` once the coordinator stops.
-    async fn place_of_letter(&self) -> Option<mpsc::Permit<'_, Vec<Job<T>>>> {
+    async fn place_of_letter(&self) -> Option<Place<'_, T>> {
         tokio::select! {
             biased;
             () = self.context.wait_for(Phase::Draining) => None,
@@ -374,17 +361,13 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         }
     }
 
-    /// `drop_oldest` where nobody keeps what goes.
-    fn submit_or_drop(&self, item: T) -> Result<(), SubmitError<T>> {
-        match self.context.queue.push_one(item, true) {
-            Ok(evicted) => {
-                for job in self.overflow_jobs(evicted) {
-                    self.context.letters.drop_rows(&job);
-                }
-                Ok(())
-            }
-            Err(refused) => Err(self.refused(refused)),
-        }
+    /// Pushes a record in, and the oldest out where there is no room for it: into the dead letters, if
+    /// there is a place for them.
+    fn push_over(&self, item: T, place: Option<Place<'_, T>>) -> Result<(), SubmitError<T>> {
+        let pushed = self.context.queue.push_one(item, true);
+        let evicted = pushed.map_err(|refused| self.refused(refused))?;
+        self.give_up(place, evicted);
+        Ok(())
     }
 
     fn overflow_jobs(&self, evicted: Vec<Taken<T>>) -> Vec<Job<T>> {

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::WriteCoordinator;
+use super::{Place, WriteCoordinator};
 use crate::durable::Durable;
 use crate::overflow::{OverflowStrategy, Refusal};
+use crate::queue::Taken;
 
 /// Records that are given up at once for newer ones: their segment goes when they are settled.
 const EVICTED: usize = 4_096;
@@ -225,17 +226,18 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         }
     }
 
-    /// Gives the oldest records that no worker holds up, to make room for as many newer ones; answers
-    /// how many.
-    async fn evict(&self, rows: usize, patience: Patience) -> Result<usize, Refusal> {
-        let place = if self.context.letters.sink.is_some() {
-            let place = patience.wait(self.place_of_letter()).await?;
-            Some(place.ok_or(Refusal::Closed)?)
-        } else {
-            None
-        };
-        let evicted = self.context.queue.evict(rows);
-        let count = evicted.iter().map(|taken| taken.positions.len()).sum();
+    /// The place for the letters of what overflows, where somebody keeps them. Before anything is pushed
+    /// out: what goes is never without an owner.
+    async fn place_of_overflow(&self, patience: Patience) -> Result<Option<Place<'_, T>>, Refusal> {
+        if self.context.letters.sink.is_none() {
+            return Ok(None);
+        }
+        let place = patience.wait(self.place_of_letter()).await?;
+        place.map(Some).ok_or(Refusal::Closed)
+    }
+
+    /// What was pushed out goes to the dead letters, or is dropped.
+    pub(super) fn give_up(&self, place: Option<Place<'_, T>>, evicted: Vec<Taken<T>>) {
         let jobs = self.overflow_jobs(evicted);
         match place {
             Some(place) if !jobs.is_empty() => place.send(jobs),
@@ -243,6 +245,15 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
                 .iter()
                 .for_each(|job| self.context.letters.drop_rows(job)),
         }
+    }
+
+    /// Gives the oldest records that no worker holds up, to make room for as many newer ones; answers
+    /// how many.
+    async fn evict(&self, rows: usize, patience: Patience) -> Result<usize, Refusal> {
+        let place = self.place_of_overflow(patience).await?;
+        let evicted = self.context.queue.evict(rows);
+        let count = evicted.iter().map(|taken| taken.positions.len()).sum();
+        self.give_up(place, evicted);
         Ok(count)
     }
 
@@ -253,20 +264,9 @@ impl<T: Send + Sync + 'static> WriteCoordinator<T> {
         patience: Patience,
     ) -> Result<usize, Refusal> {
         let queue = &self.context.queue;
-        let place = if self.context.letters.sink.is_some() {
-            let place = patience.wait(self.place_of_letter()).await?;
-            Some(place.ok_or(Refusal::Closed)?)
-        } else {
-            None
-        };
+        let place = self.place_of_overflow(patience).await?;
         let (pushed, evicted, refusal) = queue.push_chunk(items, true);
-        let jobs = self.overflow_jobs(evicted);
-        match place {
-            Some(place) if !jobs.is_empty() => place.send(jobs),
-            _ => jobs
-                .iter()
-                .for_each(|job| self.context.letters.drop_rows(job)),
-        }
+        self.give_up(place, evicted);
         match refusal {
             // Nothing could be pushed although the oldest went: the rest is not ours to take.
             Some(refusal) if pushed == 0 => Err(refusal),
