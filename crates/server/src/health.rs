@@ -41,13 +41,17 @@ fn refusing(lanes: &Lanes, kind: Kind) -> Option<(&'static str, String)> {
     with_lane!(lanes, kind, lane => reason(lane))
 }
 
-fn reason<R: MarketRecord>(lane: &Lane<R>) -> Option<(&'static str, String)> {
+/// What the disk of the queue says, where it fails.
+pub(crate) fn disk_error<R: MarketRecord>(lane: &Lane<R>) -> Option<String> {
     let degraded = lane.coordinator.degraded();
-    let disk = degraded.iter().find_map(|why| match why {
-        Degraded::DurableQueueFailing { error } => Some(error.clone()),
+    degraded.into_iter().find_map(|why| match why {
+        Degraded::DurableQueueFailing { error } => Some(error),
         _ => None,
-    });
-    if let Some(error) = disk {
+    })
+}
+
+fn reason<R: MarketRecord>(lane: &Lane<R>) -> Option<(&'static str, String)> {
+    if let Some(error) = disk_error(lane) {
         return Some(("disk_failed", error));
     }
     // With a durable queue an outage of the store keeps nobody out.

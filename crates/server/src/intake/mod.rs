@@ -10,7 +10,6 @@ mod parameters;
 mod rows;
 mod ticket;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,7 +18,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use mds_coordinator::{CircuitState, Refusal};
-use mds_core::{Bar, Fundamentals, News, OptionSnap, Sourced};
+use mds_core::{Bar, Fundamentals, News, OptionSnap};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -29,8 +28,8 @@ pub use self::ticket::Tickets;
 use self::ticket::{Fates, Waiting};
 use crate::app::App;
 use crate::lane::{Lane, Lanes, MarketRecord};
-use crate::pressure;
 use crate::problem::{Code, Problem};
+use crate::{health, pressure};
 
 /// The header that names a request, in questions and answers.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -210,17 +209,11 @@ async fn take<R: OfKind>(
     };
     let parsed = tokio::task::spawn_blocking(parse).await;
     let parsed = parsed.map_err(|_| Problem::new(Code::Internal, "the request was given up"))??;
-    drop(memory);
-    let Parsed {
-        mut rows,
-        indexes,
-        received,
-        skipped,
-        refused,
-        errors,
-    } = parsed;
+    let mut parsed = parsed;
     let waiting = (ack == Ack::Written).then(|| app.shared.tickets.wait_for(id.path()));
-    let accepted = submit(app, lane, &mut rows, &indexes).await?;
+    let accepted = submit(app, lane, &mut parsed).await?;
+    // What waits for room is held in memory as well.
+    drop(memory);
     let mut ended = None;
     if let Some(waiting) = waiting {
         ended = Some(Ended::new(
@@ -236,13 +229,13 @@ async fn take<R: OfKind>(
         request_id: id.id.clone(),
         kind: R::KIND.as_str(),
         ack: ack.as_str(),
-        received,
+        received: parsed.received,
         accepted,
-        refused,
-        skipped,
+        refused: parsed.refused,
+        skipped: parsed.skipped,
         ended,
-        errors_truncated: refused > errors.len() as u64,
-        errors,
+        errors_truncated: parsed.refused > parsed.errors.len() as u64,
+        errors: parsed.errors,
     })
 }
 
@@ -263,25 +256,37 @@ async fn wait<R: OfKind>(app: &App, lane: &Lane<R>, waiting: &Waiting, rows: u64
     }
 }
 
-/// Hands rows in; all of them, or an answer that says how many.
+/// Hands rows in; all of them, or an answer that says how many. A row that is too large for the queue
+/// costs itself. Whatever the answer, it names the rows that are refused: who goes on from `next_index`
+/// does not see those before it again.
 async fn submit<R: OfKind>(
     app: &App,
     lane: &Lane<R>,
-    rows: &mut VecDeque<Sourced<R>>,
-    indexes: &[u64],
+    parsed: &mut Parsed<R>,
 ) -> Result<u64, Problem> {
-    let all = rows.len();
     let deadline = Instant::now() + app.shared.limits.submit_wait;
-    let submitted = lane.coordinator.submit_many_until(rows, deadline).await;
-    let Err(error) = submitted else {
-        return Ok(all as u64);
-    };
-    let accepted = all - rows.len();
-    let problem = refused(app, lane, error.refusal, rows.len()).with("accepted", accepted);
-    Err(match indexes.get(accepted) {
-        Some(next) => problem.with("next_index", *next),
-        None => problem,
-    })
+    let mut accepted = 0;
+    loop {
+        let before = parsed.rows.len();
+        let rows = &mut parsed.rows;
+        let submitted = lane.coordinator.submit_many_until(rows, deadline).await;
+        let taken = before - parsed.rows.len();
+        parsed.indexes.drain(..taken);
+        accepted += taken as u64;
+        match submitted.map_err(|error| error.refusal) {
+            Ok(_) => return Ok(accepted),
+            Err(Refusal::TooLarge) => parsed.refuse_first(),
+            Err(refusal) => {
+                let left = parsed.rows.len();
+                let problem = refused(app, lane, refusal, left).with("accepted", accepted);
+                let next = parsed.indexes.front().copied();
+                return Err(problem
+                    .with("next_index", next)
+                    .with("refused", parsed.refused)
+                    .with("errors", serde_json::json!(parsed.errors)));
+            }
+        }
+    }
 }
 
 fn refused<R: OfKind>(app: &App, lane: &Lane<R>, refusal: Refusal, left: usize) -> Problem {
@@ -292,14 +297,10 @@ fn refused<R: OfKind>(app: &App, lane: &Lane<R>, refusal: Refusal, left: usize) 
             Problem::new(Code::QueueFull, detail).retry_after(time)
         }
         Refusal::DiskFailed => {
-            let error = lane.coordinator.degraded();
+            let error = health::disk_error(lane).unwrap_or_default();
             let detail = format!(
-                "the disk of the queue takes no more rows ({}); send those from next_index on again, \
-                 later",
-                error
-                    .first()
-                    .map(|why| format!("{why:?}"))
-                    .unwrap_or_default()
+                "the disk of the queue takes no more rows ({error}); send those from next_index on \
+                 again, later"
             );
             Problem::new(Code::DiskFailed, detail).retry_after(LATER)
         }

@@ -85,7 +85,7 @@ pub(super) struct Request {
 pub(super) struct Parsed<R> {
     pub(super) rows: VecDeque<Sourced<R>>,
     /// The place of each in the body.
-    pub(super) indexes: Vec<u64>,
+    pub(super) indexes: VecDeque<u64>,
     pub(super) received: u64,
     pub(super) skipped: u64,
     pub(super) refused: u64,
@@ -111,7 +111,7 @@ pub(super) fn parse<R: MarketRecord>(
     let mut read = read.map_err(|error| not_opened(&error, most))?;
     let mut parsed = Parsed {
         rows: VecDeque::new(),
-        indexes: Vec::new(),
+        indexes: VecDeque::new(),
         received: 0,
         skipped: 0,
         refused: 0,
@@ -141,7 +141,7 @@ impl<R: MarketRecord> Parsed<R> {
             }
             Verdict::Record(row) if row.sourced.record.revision() <= latest => {
                 self.received += 1;
-                self.indexes.push(row.ordinal);
+                self.indexes.push_back(row.ordinal);
                 self.rows.push_back(row.sourced);
                 return;
             }
@@ -149,6 +149,24 @@ impl<R: MarketRecord> Parsed<R> {
             Verdict::Invalid(bad) => RowError::of(&bad),
         };
         self.received += 1;
+        self.refuse(error);
+    }
+
+    /// The first row is too large for the queue.
+    pub(super) fn refuse_first(&mut self) {
+        if let (Some(row), Some(index)) = (self.rows.pop_front(), self.indexes.pop_front()) {
+            self.refuse(RowError {
+                index,
+                line: row.origin.map_or(0, |origin| origin.line),
+                field: "line".to_owned(),
+                code: "too_large",
+                reason: "the row is larger than the queue takes".to_owned(),
+                value: String::new(),
+            });
+        }
+    }
+
+    fn refuse(&mut self, error: RowError) {
         self.refused += 1;
         if self.errors.len() < ERRORS {
             self.errors.push(error);

@@ -363,3 +363,31 @@ fn who_waits_for_it_is_told_what_became_of_each_row() {
     daemon.terminate().code(143);
     assert_eq!(stored(&place).lines().count(), 102);
 }
+
+/// A row that the queue has never room for is refused alone.
+#[test]
+fn a_row_that_is_too_large_for_the_queue_costs_itself() {
+    let place = Place::new();
+    let small = [("MDS_QUEUE_MAX_BYTES", "1048576")];
+    let daemon = Daemon::start_with(&place, &[], &small);
+    let news = |id: u32, title: &str| {
+        let row = json!({"vendor": "x", "published_at": "2024-11-01T00:00:00Z",
+            "id": id.to_string(), "title": title});
+        row.to_string() + "\n"
+    };
+    let body = news(1, "a") + &news(2, &"b".repeat(500_000)) + &news(3, "c");
+    let reply = daemon.post_as("/v1/news", "application/x-ndjson", body);
+    let told = reply.json();
+    let counts = ["received", "accepted", "refused"].map(|count| told[count].as_u64().unwrap());
+    assert_eq!((reply.status, counts), (207, [3, 2, 1]));
+    let error = &told["errors"][0];
+    assert_eq!(
+        (&error["index"], &error["code"]),
+        (&json!(1), &json!("too_large"))
+    );
+    let outcome = daemon.terminate().code(143);
+    assert!(
+        outcome.stderr.contains("news: 2 accepted, 2 written"),
+        "{outcome:#?}"
+    );
+}
